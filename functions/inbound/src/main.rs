@@ -1,0 +1,13 @@
+//! The Lambda function `inbound`.
+
+use domain::time::Timestamp;
+use lambda::configuration::Environment;
+use inbound::{Config, Handles, handle};
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::read(Environment::of_process())?;
+    lambda::run::observe("inbound", config.log_level);
+    let handles = Handles::new(config);
+    lambda::run::serve(async |event| handle(&handles, event, Timestamp::from_millis(lambda::run::now())).await)?;
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! `replies.fifo`: sends an agent's or a person's free-form reply if the window allows.
+
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use channel::aws::Aws;
+use channel::counts::Counts;
+use channel::directory::Directory;
+use channel::jobs::Reply;
+use channel::queues::{Queue, QueueUrls, Queues};
+use channel::replies::Replies;
+use channel::store::{Store, Tables};
+use channel::vault::Vault;
+use domain::time::Timestamp;
+use lambda::configuration::{Environment, Misconfigured};
+use meta::graph::{Graph, Settings, SettingsError};
+
+/// What the function is told by its environment.
+pub struct Config {
+    /// From which severity on it logs.
+    pub log_level: tracing::Level,
+    aws: channel::aws::Environment,
+    tables: Tables,
+    queues: QueueUrls,
+    vault: Vault,
+    graph: Settings,
+}
+
+impl Config {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Every variable that is missing or malformed, together.
+    pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
+        let log_level = environment.log_level();
+        let aws = environment.aws();
+        let tables = environment.tables();
+        let replies = environment.required("QUEUE_REPLIES");
+        let dead_letters = environment.required("DEAD_LETTERS_REPLIES");
+        let events = environment.required("QUEUE_EVENTS");
+        let probes = environment.required("QUEUE_PROBES");
+        let vault = environment.vault();
+        let graph_url = environment.required("GRAPH_URL");
+        let graph_version = environment.required("GRAPH_VERSION");
+        environment.finish(|| {
+            let queues = QueueUrls::new()
+                .with(Queue::Replies, replies?)
+                .with_dead_letters(Queue::Replies, dead_letters?)
+                .with(Queue::Events, events?)
+                .with(Queue::Probes, probes?);
+            // Only a stack on this machine has an endpoint of its own for SQS, and only there may Meta be a simulator.
+            let allow_loopback = aws.as_ref()?.endpoint_url_sqs.is_some();
+            let graph = Settings { base_url: graph_url?, allow_loopback, ..Settings::meta(graph_version?) };
+            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph })
+        })
+    }
+}
+
+/// What the function holds between invocations.
+pub struct Handles {
+    store: Store,
+    queues: Queues,
+    directory: Directory,
+    graph: Graph,
+}
+
+impl Handles {
+    /// Builds them, once.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if the Graph API's address or version cannot be.
+    pub fn new(config: Config) -> Result<Self, SettingsError> {
+        let aws = Aws::new(config.aws);
+        let graph = Graph::new(&config.graph)?;
+        Ok(Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, graph))
+    }
+
+    /// Over a store, queues, a vault and the Graph API.
+    #[must_use]
+    pub fn over(store: Store, queues: Queues, vault: Vault, graph: Graph) -> Self {
+        let directory = Directory::new(store.clone(), vault);
+        Self { store, queues, directory, graph }
+    }
+}
+
+/// Runs one batch. The clock is read before each part and each attempt: a send takes seconds.
+pub async fn handle(handles: &Handles, event: SqsEvent, clock: &dyn Fn() -> Timestamp) -> SqsBatchResponse {
+    let Handles { store, queues, directory, graph } = handles;
+    let counts = Counts::new();
+    let replies = Replies { store, queues, directory, graph, counts: &counts, clock };
+    let response = lambda::batches::each(queues, Queue::Replies, event, async |it: Reply, _: &_| Box::pin(replies.dispatch(&it)).await).await;
+    lambda::metrics::publish(&counts);
+    response
+}

@@ -1,0 +1,14 @@
+//! The Lambda function `replies`.
+
+use domain::time::Timestamp;
+use lambda::configuration::Environment;
+use replies::{Config, Handles, handle};
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::read(Environment::of_process())?;
+    lambda::run::observe("replies", config.log_level);
+    let handles = Handles::new(config)?;
+    let clock = || Timestamp::from_millis(lambda::run::now());
+    lambda::run::serve(async |event| handle(&handles, event, &clock).await)?;
+    Ok(())
+}

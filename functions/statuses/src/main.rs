@@ -1,0 +1,13 @@
+//! The Lambda function `statuses`.
+
+use domain::time::Timestamp;
+use lambda::configuration::Environment;
+use statuses::{Config, Handles, handle};
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::read(Environment::of_process())?;
+    lambda::run::observe("statuses", config.log_level);
+    let handles = Handles::new(config);
+    lambda::run::serve(async |event| handle(&handles, event, Timestamp::from_millis(lambda::run::now())).await)?;
+    Ok(())
+}

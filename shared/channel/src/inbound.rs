@@ -1,0 +1,356 @@
+//! What a customer wrote, or what Meta told of them: kept once, the window opened, the turn handed over.
+//!
+//! The order is the proof that nothing is lost: the conversation's one write records what was decided, then the turn is handed over, then the
+//! message itself is put, last. A crash anywhere before that put repeats the hand-over under the same ids.
+
+use domain::conversation::{Answerer, Conversation, Decided, Facts, HandTo};
+use domain::customer::{Address, Customer};
+use domain::ids::{MessageId, MessageKey, hash};
+use domain::message::{Content, Event, Kept, Message, Opens};
+use domain::time::Timestamp;
+
+use crate::counts::Counts;
+use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
+use crate::feed;
+use crate::jobs::{From, Happened, Written};
+use crate::owed::hand_over_span;
+use crate::people;
+use crate::queues::{QueueError, Queues};
+use crate::redelivery::{Progress, Retryable};
+use crate::store::{HandedOver, Inbound, Outbound, Remark, RemarkKind, Store, StoreError, Stored};
+use crate::turns::{HandOver, LOOKS_BACK, TurnError, hand_over, is_message};
+
+/// How often a lost race is decided again before the job is left to its next delivery.
+const RACES: usize = 8;
+const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
+
+/// Why an inbound job did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum InboundError {
+    /// The store failed.
+    #[error("what a customer wrote could not be kept")]
+    Store {
+        /// The cause.
+        #[from]
+        source: StoreError,
+    },
+    /// A turn could not be handed over.
+    #[error("what a customer wrote could not be handed over")]
+    Turn {
+        /// The cause.
+        #[from]
+        source: TurnError,
+    },
+    /// The feed did not take an event.
+    #[error("what a customer wrote could not be told")]
+    Feed {
+        /// The cause.
+        #[from]
+        source: QueueError,
+    },
+}
+
+impl Retryable for InboundError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store { source } => source.is_retryable(),
+            Self::Turn { source } => source.is_retryable(),
+            Self::Feed { source } => source.is_retryable(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store { source } => source.code(),
+            Self::Turn { source } => source.code(),
+            Self::Feed { source } => source.code(),
+        }
+    }
+}
+
+/// The handles, and what one job has in common for all its events.
+struct Receiving<'a> {
+    store: &'a Store,
+    queues: &'a Queues,
+    counts: &'a Counts,
+    written: &'a Written,
+    facts: Facts,
+    now: Timestamp,
+}
+
+/// Takes in what Meta told of one customer on one number, event by event.
+///
+/// # Errors
+/// [`InboundError`]: what is not done yet is done by the next delivery.
+pub async fn receive(
+    store: &Store,
+    queues: &Queues,
+    owners: &Owners,
+    counts: &Counts,
+    written: &Written,
+    now: Timestamp,
+) -> Result<Progress, InboundError> {
+    let facts = facts(owners, written, now).await?;
+    let it = Receiving { store, queues, counts, written, facts, now };
+    let mut home: Option<Stored> = None;
+    for event in &written.events {
+        home = Some(it.event(home, event).await?);
+    }
+    Ok(Progress::Done)
+}
+
+/// A connection that seems not to run is looked at afresh: its turns would be owed for nothing.
+async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<Facts, StoreError> {
+    let runs = |it: &Owner| it.connection.lifecycle.sending(now) == domain::connection::Sending::Allowed;
+    let mut owner = owners.of(&written.number, REMEMBERED_TO_SEND, now).await?;
+    if !owner.as_ref().is_some_and(|it| it.connection.id == written.connection && runs(it)) {
+        owner = owners.afresh(&written.number, now).await?;
+    }
+    // The number may have gone to another connection since the webhook: what is older than that is kept, and is nobody's turn.
+    let owner = owner.filter(|it| it.connection.id == written.connection);
+    Ok(match owner {
+        Some(it) => Facts { is_running: runs(&it), agent: it.number.agent, claimed_at: it.number.claimed_at },
+        None => Facts { is_running: false, agent: None, claimed_at: Timestamp::MAX },
+    })
+}
+
+impl Receiving<'_> {
+    async fn event(&self, home: Option<Stored>, event: &Event) -> Result<Stored, InboundError> {
+        let seed = match event.wamid() {
+            Some(it) => MessageId::of_inbound(&self.written.number, it).to_string(),
+            // Preferences and handovers have no id: they are merges, and begin a conversation at most once.
+            None => hash(&["event", self.written.number.as_str(), &feed::body(event)]),
+        };
+        let home = match (event, home) {
+            (Event::Changed { at, previous, .. }, _) => {
+                people::changed(self.store, &self.written.connection, previous, &self.written.customer, &seed, *at).await?
+            }
+            (_, Some(it)) => it,
+            (_, None) => people::home(self.store, &self.written.connection, &self.written.customer, &seed, event.at()).await?,
+        };
+        let home = self.share_contact(home, event).await?;
+        match event.effect().kept {
+            Kept::AsMessage | Kept::AsNote => self.keep(home, event).await,
+            Kept::AsPersons => self.keep_persons(home, event).await,
+            Kept::OnTarget => self.keep_on_target(home, event).await,
+            Kept::AsState => self.keep_state(home, event).await,
+        }
+    }
+
+    /// A phone that the customer shared when asked is an address of theirs.
+    async fn share_contact(&self, home: Stored, event: &Event) -> Result<Stored, InboundError> {
+        let Event::Message(Message { content: Content::ContactShared { phone: Some(phone) }, at, .. }) = event else { return Ok(home) };
+        Ok(people::belong(self.store, home, &Address::Phone(phone.clone()), *at).await?)
+    }
+
+    /// The usual way: a message, or a note.
+    async fn keep(&self, mut home: Stored, event: &Event) -> Result<Stored, InboundError> {
+        let Some(wamid) = event.wamid() else { return Ok(home) };
+        let id = MessageId::of_inbound(&self.written.number, wamid);
+        // What is newer than all before it cannot be a repeat; anything else is looked for.
+        let cannot_be_repeat = event.effect().opens == Opens::Yes && home.conversation.is_newer(event.at());
+        if !cannot_be_repeat && self.is_kept(&home, event, &id).await? {
+            self.counts.one("inbound.repeated");
+            return Ok(home);
+        }
+        let is_revoked = home.conversation.revoked.iter().any(|it| *it == *id.as_str());
+        let facts = Facts { agent: self.facts.agent.clone().filter(|_| !is_revoked), ..self.facts.clone() };
+        for _ in 0..RACES {
+            let key = MessageKey { conversation: home.conversation.id.clone(), at: event.at(), id: id.clone() };
+            let before = home.conversation.clone();
+            let decided = home.conversation.receive(&self.written.number, &key, event, &facts, self.now);
+            self.mark(&mut home.conversation, event).await?;
+            if before.owed.is_none() && home.conversation.owed.is_some() {
+                self.store.list_owed(&self.written.connection, &home.conversation.id, self.now).await?;
+            }
+            if home.conversation == before && home.version != 0 || self.store.keep_conversation(&mut home).await? {
+                // A repeat after a merge finds its own record under the part in which it was decided.
+                let key = decided.message.clone();
+                let owed_is_whole = self.hand_over(&home, event, &decided).await?;
+                self.tell_kept(&home.conversation, &key, event).await?;
+                let handed = match decided.to {
+                    HandTo::Agent(it) => HandedOver::Agent(it),
+                    HandTo::Owed(it) => HandedOver::Owed(it),
+                    HandTo::Nobody => HandedOver::Nobody,
+                };
+                let inbound = Inbound::new(
+                    self.written.connection.clone(),
+                    self.written.number.clone(),
+                    event,
+                    handed,
+                    self.written.heard_at,
+                    is_revoked,
+                )?;
+                self.store.keep_inbound(&key, inbound).await?;
+                self.counts.one("inbound.kept");
+                return if owed_is_whole { self.settle_owed(home).await } else { Ok(home) };
+            }
+            home = self.again(home).await?;
+        }
+        Err(StoreError::Contended { what: "conversation" }.into())
+    }
+
+    async fn is_kept(&self, home: &Stored, event: &Event, id: &MessageId) -> Result<bool, StoreError> {
+        Ok(self.store.message(home.conversation.everywhere(), event.at(), id).await?.is_some())
+    }
+
+    async fn again(&self, home: Stored) -> Result<Stored, StoreError> {
+        let id = home.conversation.id.clone();
+        Ok(self.store.conversation(&id).await?.unwrap_or(Stored::unwritten(id, self.written.connection.clone())))
+    }
+
+    /// Lists the conversation as active, once an hour, before its state says so.
+    async fn mark(&self, conversation: &mut Conversation, event: &Event) -> Result<(), StoreError> {
+        let hour = self.now.as_millis() / HOUR_MILLIS;
+        if event.effect().kept == Kept::AsMessage && conversation.active_hour.is_none_or(|it| hour > it) {
+            self.store.mark_active(conversation, hour, self.now).await?;
+            conversation.active_hour = Some(hour);
+        }
+        Ok(())
+    }
+
+    /// Hands a message over as decided, what is owed before it; tells whether all that was owed is handed over now.
+    async fn hand_over(&self, home: &Stored, event: &Event, decided: &Decided) -> Result<bool, InboundError> {
+        let (HandTo::Agent(agent), Event::Message(message)) = (&decided.to, event) else { return Ok(false) };
+        let mut owed_is_whole = false;
+        if let Some(span) = &home.conversation.owed {
+            let handed = hand_over_span(self.store, self.queues, &self.written.tenant, &home.conversation, span, self.now).await?;
+            owed_is_whole = handed.is_whole;
+        }
+        let it = HandOver {
+            tenant: &self.written.tenant,
+            agent,
+            number: &self.written.number,
+            profile: &self.written.profile,
+            key: &decided.message,
+            message,
+            is_late: decided.is_late,
+            missed: decided.missed.as_ref(),
+        };
+        hand_over(self.store, self.queues, &home.conversation, it, self.now).await?;
+        self.counts.one("turn.handed_over");
+        Ok(owed_is_whole)
+    }
+
+    /// Takes the note of owed turns away, if the conversation has not moved.
+    async fn settle_owed(&self, mut home: Stored) -> Result<Stored, InboundError> {
+        home.conversation.owed = None;
+        if self.store.keep_conversation(&mut home).await? { Ok(home) } else { Ok(self.again(home).await?) }
+    }
+
+    /// What a person of the business wrote in the WhatsApp Business app.
+    async fn keep_persons(&self, home: Stored, event: &Event) -> Result<Stored, InboundError> {
+        let Event::Echo(message) = event else { return Ok(home) };
+        let id = MessageId::of_inbound(&self.written.number, &message.wamid);
+        let home = self.change(home, event).await?;
+        if self.is_kept(&home, event, &id).await? {
+            return Ok(home);
+        }
+        let key = MessageKey { conversation: home.conversation.id.clone(), at: message.at, id };
+        self.tell_handling(&home.conversation, message.at).await?;
+        self.tell_kept(&home.conversation, &key, event).await?;
+        let to: Customer = home.conversation.customer().unwrap_or_else(|| self.written.customer.clone());
+        let outbound = Outbound::echoed(
+            self.written.connection.clone(),
+            self.written.number.clone(),
+            message.content.kind(),
+            feed::body(&message.content),
+            to,
+            message.wamid.clone(),
+            message.at,
+        );
+        self.store.claim(&key, outbound).await?;
+        Ok(home)
+    }
+
+    /// Reactions, edits and deletions: kept on their message, whether it is here yet or not.
+    async fn keep_on_target(&self, home: Stored, event: &Event) -> Result<Stored, InboundError> {
+        let (target, at, kind, what) = match event {
+            Event::Reaction { target, at, emoji, .. } => (target, *at, RemarkKind::Reaction, emoji.clone()),
+            Event::Edit { target, at, content, .. } => (target, *at, RemarkKind::Edit, Some(feed::body(content))),
+            Event::Revoke { target, at, .. } => (target, *at, RemarkKind::Revoke, None),
+            _ => return Ok(home),
+        };
+        let mut home = self.change(home, event).await?;
+        if kind == RemarkKind::Revoke {
+            home = self.revoke(home, target).await?;
+        }
+        let remark = Remark { at, what };
+        self.store.remark(&home.conversation.id, &self.written.number, target, kind, &remark).await?;
+        Ok(home)
+    }
+
+    /// Erases a message that the customer deleted; one that is not here yet is remembered, so that it comes without content.
+    async fn revoke(&self, home: Stored, target: &domain::ids::Wamid) -> Result<Stored, InboundError> {
+        let id = MessageId::of_inbound(&self.written.number, target);
+        let remembered = self.store.change_conversation(&home.conversation.id, |it| it.remember_revoked(id.as_str())).await?;
+        let newest = self.store.newest_messages(home.conversation.everywhere(), LOOKS_BACK).await?;
+        if let Some((key, _)) = newest.iter().find(|it| is_message(it, &self.written.number, target)) {
+            self.store.erase(key).await?;
+            self.store.change_conversation(&home.conversation.id, |it| it.revoked.retain(|it| *it != *id.as_str())).await?;
+        }
+        match remembered {
+            Some(_) => Ok(self.again(home).await?),
+            None => Ok(home),
+        }
+    }
+
+    /// The customer's word on marketing, and whose the thread is.
+    async fn keep_state(&self, home: Stored, event: &Event) -> Result<Stored, InboundError> {
+        let home = self.change(home, event).await?;
+        if let Event::Preference { preference, at } = event {
+            let what = Happened::OptOut { conversation: home.conversation.id.clone(), preference: *preference };
+            let (conversation, time) = (home.conversation.id.to_string(), at.sortable());
+            let parts = ["opt_out", conversation.as_str(), time.as_str()];
+            feed::tell(self.queues, &self.written.tenant, &self.written.connection, *at, &parts, what).await?;
+        }
+        Ok(home)
+    }
+
+    /// Takes an event into the conversation's state.
+    async fn change(&self, mut home: Stored, event: &Event) -> Result<Stored, InboundError> {
+        for _ in 0..RACES {
+            let before = home.conversation.clone();
+            let key = MessageKey {
+                conversation: home.conversation.id.clone(),
+                at: event.at(),
+                id: MessageId::of_inbound(&self.written.number, event.wamid().unwrap_or(&self.no_wamid())),
+            };
+            home.conversation.receive(&self.written.number, &key, event, &self.facts, self.now);
+            if home.conversation == before && home.version != 0 || self.store.keep_conversation(&mut home).await? {
+                return Ok(home);
+            }
+            home = self.again(home).await?;
+        }
+        Err(StoreError::Contended { what: "conversation" }.into())
+    }
+
+    /// Events without an id are merges: nothing is recorded under their key.
+    fn no_wamid(&self) -> domain::ids::Wamid {
+        domain::ids::Wamid::parse("none").expect("a text that is not empty")
+    }
+
+    async fn tell_kept(&self, conversation: &Conversation, key: &MessageKey, event: &Event) -> Result<(), InboundError> {
+        let (from, kind) = match event {
+            Event::Message(it) | Event::Standby(it) => (From::Customer, it.content.kind()),
+            Event::Echo(it) => (From::Business, it.content.kind()),
+            _ => return Ok(()),
+        };
+        let what = Happened::MessageKept {
+            conversation: conversation.id.clone(),
+            message: key.to_string(),
+            number: self.written.number.clone(),
+            from,
+            kind: kind.to_owned(),
+        };
+        let parts = ["kept", key.id.as_str()];
+        Ok(feed::tell(self.queues, &self.written.tenant, &self.written.connection, key.at, &parts, what).await?)
+    }
+
+    async fn tell_handling(&self, conversation: &Conversation, at: Timestamp) -> Result<(), InboundError> {
+        let what = Happened::Handling { conversation: conversation.id.clone(), by: Answerer::Person };
+        let (id, time) = (conversation.id.to_string(), at.sortable());
+        let parts = ["handling", id.as_str(), time.as_str(), "person"];
+        Ok(feed::tell(self.queues, &self.written.tenant, &self.written.connection, at, &parts, what).await?)
+    }
+}

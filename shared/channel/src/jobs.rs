@@ -1,0 +1,437 @@
+//! The jobs that travel over the queues, one struct per queue, as versioned JSON.
+//!
+//! A JSON Schema of each is committed under `schemas/`, and samples that must decode for ever under `samples/`.
+
+use std::collections::BTreeMap;
+
+use domain::connection;
+use domain::conversation::Answerer;
+use domain::customer::Customer;
+use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, NumberId, TenantId, WabaId, Wamid};
+use domain::message::{Content, Event, Preference, Profile, Referral};
+use domain::outgoing::Outgoing;
+use domain::refusal::Retry;
+use domain::status::{Fault, Pricing, State, Step};
+use domain::time::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The version of a job: always 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct V1;
+
+impl Serialize for V1 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(1)
+    }
+}
+
+impl<'de> Deserialize<'de> for V1 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            1 => Ok(Self),
+            other => Err(serde::de::Error::custom(format!("version {other} is not known here; this is version 1"))),
+        }
+    }
+}
+
+impl JsonSchema for V1 {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "const": 1 })
+    }
+}
+
+/// `inbound.fifo`: what Meta told of one customer on one number, in order. The connection is the number's owner as the webhook found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Written {
+    /// The version.
+    pub v: V1,
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The connection that holds the number.
+    pub connection: ConnectionId,
+    /// The number.
+    pub number: NumberId,
+    /// The customer, as the webhook names them.
+    pub customer: Customer,
+    /// What the webhook says of the customer.
+    #[serde(default)]
+    pub profile: Profile,
+    /// When the webhook arrived, in milliseconds since the Unix epoch.
+    pub heard_at: Timestamp,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+/// One status that Meta told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusTold {
+    /// Meta's id of the message.
+    pub wamid: Wamid,
+    /// The step.
+    pub step: Step,
+    /// Meta's time of it.
+    pub at: Timestamp,
+    /// Whom the message was for, as far as Meta says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Customer>,
+    /// What we sent along, if it came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opaque: Option<String>,
+    /// What Meta charges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pricing: Option<Pricing>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+}
+
+/// `statuses`: what Meta told of messages that went out from one number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Told {
+    /// The version.
+    pub v: V1,
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The connection that holds the number.
+    pub connection: ConnectionId,
+    /// The number.
+    pub number: NumberId,
+    /// When the webhook arrived, in milliseconds since the Unix epoch.
+    pub heard_at: Timestamp,
+    /// The statuses.
+    pub statuses: Vec<StatusTold>,
+}
+
+/// What may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "standing", rename_all = "snake_case")]
+pub enum StandingNow {
+    /// Free-form messages, until this time (milliseconds since the Unix epoch).
+    Open {
+        /// When the window closes.
+        until: Timestamp,
+    },
+    /// Nothing: the business wrote first and has no answer yet.
+    AwaitingReply {
+        /// When the business wrote.
+        since: Timestamp,
+    },
+    /// A template.
+    TemplateOnly {
+        /// When the window closed, if it was ever open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        closed_at: Option<Timestamp>,
+    },
+}
+
+/// The message that the customer quoted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuotedMessage {
+    /// Meta's id of it.
+    pub wamid: Wamid,
+    /// `customer` or `business`; absent if the message is not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<From>,
+    /// What it is, if it is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its words, if it has any and is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Which side a message is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum From {
+    /// The customer.
+    Customer,
+    /// The business.
+    Business,
+}
+
+/// A message that the agent missed while a person had the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MissedMessage {
+    /// Milliseconds since the Unix epoch.
+    pub at: Timestamp,
+    /// Which side it is from.
+    pub from: From,
+    /// What it is.
+    pub kind: String,
+    /// Its words, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// `turns.fifo`: one message of a customer, handed to an agent.
+///
+/// Message group: the conversation. Deduplication id: the message's id. The same turn may come twice: derive reply ids from it, as [`Reply`] does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Turn {
+    /// The version.
+    pub v: V1,
+    /// The turn's id, from which replies derive theirs.
+    pub turn: String,
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The agent that this is for.
+    pub agent: AgentId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The conversation: give it back in the reply.
+    pub conversation: ConversationId,
+    /// The number that the customer wrote to.
+    pub number: NumberId,
+    /// The customer, as far as known.
+    pub customer: Customer,
+    /// The customer's name and username, as they show it.
+    #[serde(default)]
+    pub profile: Profile,
+    /// Meta's id of the message: to quote it, react to it, or mark it as read.
+    pub wamid: Wamid,
+    /// Meta's time of the message, in milliseconds since the Unix epoch.
+    pub at: Timestamp,
+    /// What the customer sent.
+    pub content: Content,
+    /// The message that was quoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quoted: Option<QuotedMessage>,
+    /// The ad that led here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referral: Option<Referral>,
+    /// Passed on from another chat.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forwarded: bool,
+    /// What may be sent now.
+    #[serde(flatten)]
+    pub standing: StandingNow,
+    /// Handed over more than five minutes after Meta's time of the message.
+    pub late: bool,
+    /// What the agent missed while a person had the conversation: on the first turn after the release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missed: Vec<MissedMessage>,
+}
+
+/// Who wants to send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Author {
+    /// An agent that is attached to the connection.
+    Agent(AgentId),
+    /// A person, by the name that the platform knows them under.
+    Person(String),
+}
+
+/// Marks a message of the customer, and those before it, as read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MarkRead {
+    /// Meta's id of the message, from the turn.
+    pub wamid: Wamid,
+    /// Show that an answer is being written: until it comes, or for 25 seconds.
+    #[serde(default)]
+    pub typing: bool,
+}
+
+/// `replies.fifo`: what an agent or a person sends back, free-form.
+///
+/// Message group: the conversation. Deduplication id: `id`, or `turn` with `/` and `index`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reply {
+    /// The version.
+    pub v: V1,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The conversation, from the turn.
+    pub conversation: ConversationId,
+    /// Who sends.
+    pub author: Author,
+    /// The turn that this answers: with `index` it makes the reply's id, so that a turn told twice is answered once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<String>,
+    /// Which of the answers to the turn this is, from 0.
+    #[serde(default)]
+    pub index: u16,
+    /// A UUIDv7 of the sender's own, where there is no turn: the idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What to send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Outgoing>,
+    /// The message to quote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<Wamid>,
+    /// A message of the customer to mark as read, before anything is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<MarkRead>,
+    /// Put the conversation before people, after anything is sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handover: bool,
+}
+
+/// `events`: what the platform must know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FeedEvent {
+    /// The version.
+    pub v: V1,
+    /// The same whenever the same thing is told again.
+    pub id: String,
+    /// When it happened, in milliseconds since the Unix epoch.
+    pub at: Timestamp,
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: Happened,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum Happened {
+    /// A message is kept: the customer's, or one that a person wrote in the WhatsApp Business app.
+    #[serde(rename = "message.kept")]
+    MessageKept {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The message; for a customer's it is the id of its turn too.
+        message: String,
+        /// The number.
+        number: NumberId,
+        /// Which side it is from.
+        from: From,
+        /// What it is.
+        kind: String,
+    },
+    /// A message of ours came a step further.
+    #[serde(rename = "message.state")]
+    MessageState {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The message.
+        message: String,
+        /// The number, if one was chosen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<NumberId>,
+        /// What this event tells: a step of Meta's or of ours.
+        step: String,
+        /// What has become of the message, all told.
+        state: State,
+        /// The attempt, from 1.
+        attempt: u8,
+        /// The code of the refusal or of Meta's fault.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// What a person is told of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Whether to send the same again: on failures and refusals.
+        #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+        retry: Option<Retry>,
+        /// What Meta charges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pricing: Option<Pricing>,
+    },
+    /// A send was refused, with what to do instead.
+    #[serde(rename = "send.refused")]
+    SendRefused {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The message.
+        message: String,
+        /// The code.
+        code: String,
+        /// What a person is told.
+        note: String,
+        /// When the window closed, where that is the reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        closed_at: Option<Timestamp>,
+        /// Whether to send the same again.
+        #[serde(flatten)]
+        retry: Retry,
+    },
+    /// A connection changed its state.
+    #[serde(rename = "connection.state")]
+    ConnectionState {
+        /// `STOPPED`, `STARTING`, `RUNNING` or `ERROR`.
+        state: connection::State,
+        /// Why.
+        note: String,
+    },
+    /// A number cannot send.
+    #[serde(rename = "number.fault")]
+    NumberFault {
+        /// The number.
+        number: NumberId,
+        /// Meta's code.
+        code: u32,
+        /// What to do.
+        note: String,
+    },
+    /// A customer's word on marketing.
+    #[serde(rename = "opt_out")]
+    OptOut {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The word.
+        preference: Preference,
+    },
+    /// Who answers has changed.
+    #[serde(rename = "handling")]
+    Handling {
+        /// The conversation.
+        conversation: ConversationId,
+        /// `agent` or `person`.
+        by: Answerer,
+    },
+}
+
+/// `probes`: a reason to ask Meta how a connection stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Probe {
+    /// The version.
+    pub v: V1,
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// When the reason arose, in milliseconds since the Unix epoch.
+    pub heard_at: Timestamp,
+    /// The webhook's field that is the reason (`account_update`, `phone_number_quality_update`, …), or `connection_error`.
+    pub field: String,
+    /// The account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waba: Option<WabaId>,
+    /// The number, where it is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<NumberId>,
+    /// What Meta sent, as JSON text: a hint only, since such webhooks come late and out of order.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+}
+
+/// `quarantine`: what a signed webhook held that was not understood, for a person to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quarantined {
+    /// The version.
+    pub v: V1,
+    /// The app that signed it.
+    pub app: AppId,
+    /// When it arrived, in milliseconds since the Unix epoch.
+    pub heard_at: Timestamp,
+    /// Why it is here, and how often: by name.
+    pub reasons: BTreeMap<String, u64>,
+    /// Which piece this is, from 1.
+    pub piece: usize,
+    /// Of how many.
+    pub pieces: usize,
+    /// The piece: base64 of the bytes.
+    pub body: String,
+}

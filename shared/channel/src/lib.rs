@@ -1,0 +1,26 @@
+//! What we do about what WhatsApp tells us and what agents ask of it, and where we keep it.
+//!
+//! Use-cases take the handles they use first, then the job, then `now`: their parameters are their permissions. This crate must not know
+//! Lambda's events, environment variables, or the clock.
+
+pub mod aws;
+pub mod connections;
+pub mod counts;
+pub mod directory;
+mod endings;
+mod feed;
+pub mod inbound;
+pub mod ingest;
+pub mod jobs;
+mod opaque;
+pub mod owed;
+pub mod people;
+pub mod queues;
+pub mod redelivery;
+pub mod replies;
+pub mod statuses;
+pub mod store;
+mod turns;
+pub mod vault;
+
+pub use turns::TurnError;

@@ -1,0 +1,259 @@
+//! Finding the conversation of a customer, and keeping one person in one conversation.
+
+use domain::conversation::Conversation;
+use domain::customer::{Address, Customer};
+use domain::ids::{ConnectionId, ConversationId};
+use domain::person::{Joining, join};
+use domain::time::Timestamp;
+
+use crate::store::{Addressed, Store, StoreError, Stored};
+
+/// How often a lost race is decided again before the job is left to its next delivery.
+const RACES: usize = 8;
+
+/// The conversation of a customer, made if there is none; what is told of the customer's addresses is taken in.
+///
+/// `seed` names the message that would begin a new conversation, `at` is Meta's time of it: the evidence that the addresses belong together.
+/// The conversation that comes back may hold addresses that are not written yet: the caller writes its state anyway.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn home(store: &Store, connection: &ConnectionId, customer: &Customer, seed: &str, at: Timestamp) -> Result<Stored, StoreError> {
+    let mut home = begin(store, connection, customer, seed).await?;
+    for address in customer.addresses() {
+        home = belong(store, home, &address, at).await?;
+    }
+    Ok(home)
+}
+
+/// The conversation to which the customer's first known address leads, or a new one.
+async fn begin(store: &Store, connection: &ConnectionId, customer: &Customer, seed: &str) -> Result<Stored, StoreError> {
+    let fresh = || Stored::unwritten(ConversationId::derived(connection, seed), connection.clone());
+    if let Some(bsuid) = customer.bsuid() {
+        if let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone())).await? {
+            return Ok(it);
+        }
+        // The phone may be known already. If its conversation has another user id, the number was given away, and this is somebody else.
+        let by_phone = match customer.phone() {
+            Some(phone) => led_by_phone(store, connection, phone).await?,
+            None => None,
+        };
+        return Ok(by_phone.filter(|it| it.conversation.bsuid().is_none()).unwrap_or_else(fresh));
+    }
+    let by_phone = match customer.phone() {
+        Some(phone) => led_by_phone(store, connection, phone).await?,
+        None => None,
+    };
+    Ok(by_phone.unwrap_or_else(fresh))
+}
+
+async fn led_by_phone(store: &Store, connection: &ConnectionId, phone: &domain::customer::Phone) -> Result<Option<Stored>, StoreError> {
+    for form in phone.forms() {
+        if let Some(it) = led(store, connection, &Address::Phone(form)).await? {
+            return Ok(Some(it));
+        }
+    }
+    Ok(None)
+}
+
+/// The conversation to which an address leads. An address without a state is an empty conversation.
+pub(crate) async fn led(store: &Store, connection: &ConnectionId, address: &Address) -> Result<Option<Stored>, StoreError> {
+    let Some(id) = store.lead(connection, address, false).await? else { return Ok(None) };
+    if let Some(it) = store.conversation(&id).await? {
+        return Ok(Some(it));
+    }
+    let mut empty = Stored::unwritten(id, connection.clone());
+    // That it leads here is all that is known of it, and since when is not: any evidence is newer.
+    empty.conversation.add_address(address, Timestamp::default());
+    Ok(Some(empty))
+}
+
+/// Takes in that an address is this conversation's customer's, as of `at`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn belong(store: &Store, mut home: Stored, address: &Address, at: Timestamp) -> Result<Stored, StoreError> {
+    for _ in 0..RACES {
+        if home.conversation.known(address).is_some_and(|it| !it.retired || at <= it.at) {
+            return Ok(home);
+        }
+        let connection = home.conversation.connection.clone();
+        let other = match store.lead(&connection, address, true).await? {
+            Some(id) if id != home.conversation.id => store.conversation(&id).await?.or_else(|| Some(Stored::unwritten(id, connection.clone()))),
+            Some(_) | None => None,
+        };
+        let other = other.filter(|it| it.conversation.id != home.conversation.id);
+        match join(&home.conversation, address, other.as_ref().map(|it| &it.conversation), at) {
+            Joining::Nothing => return Ok(home),
+            Joining::Add => match store.address(&connection, address, &home.conversation.id).await? {
+                Addressed::Here => {
+                    home.conversation.add_address(address, at);
+                    return Ok(home);
+                }
+                // Somebody was faster: look again at where it leads.
+                Addressed::Elsewhere(_) => {}
+            },
+            Joining::Merge => {
+                if let Some(other) = other {
+                    home = merge(store, home, other, at).await?;
+                }
+            }
+            Joining::Repoint => {
+                if let Some(other) = other {
+                    home = repoint(store, home, other, address, at).await?;
+                }
+            }
+        }
+    }
+    Err(StoreError::Contended { what: "address" })
+}
+
+/// One attempt to make two conversations one; the caller looks again.
+async fn merge(store: &Store, home: Stored, other: Stored, now: Timestamp) -> Result<Stored, StoreError> {
+    if other.conversation.owed.is_some() {
+        store.list_owed(&home.conversation.connection, &home.conversation.id, now).await?;
+    }
+    store.merge(&home, &other).await?;
+    again(store, home).await
+}
+
+/// One attempt to give an address to the conversation whose it is now; the caller looks again.
+async fn repoint(store: &Store, home: Stored, mut other: Stored, address: &Address, at: Timestamp) -> Result<Stored, StoreError> {
+    let mut given = home.clone();
+    given.conversation.add_address(address, at);
+    other.conversation.forget(address);
+    store.repoint(address, &other, &given).await?;
+    again(store, home).await
+}
+
+async fn again(store: &Store, home: Stored) -> Result<Stored, StoreError> {
+    Ok(store.conversation(&home.conversation.id).await?.unwrap_or(home))
+}
+
+/// The conversation of a customer, if there is one.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find(store: &Store, connection: &ConnectionId, customer: &Customer) -> Result<Option<Conversation>, StoreError> {
+    let by_id = match customer.bsuid() {
+        Some(it) => led(store, connection, &Address::Bsuid(it.clone())).await?,
+        None => None,
+    };
+    let found = match (by_id, customer.phone()) {
+        (Some(it), _) => Some(it),
+        (None, Some(phone)) => led_by_phone(store, connection, phone).await?,
+        (None, None) => None,
+    };
+    Ok(found.map(|it| it.conversation))
+}
+
+/// Takes in that Meta named these addresses for the customer of a conversation, as of `at`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn evidence(store: &Store, conversation: &ConversationId, customer: &Customer, at: Timestamp) -> Result<(), StoreError> {
+    for address in customer.addresses() {
+        evidence_of(store, conversation, &address, at).await?;
+    }
+    Ok(())
+}
+
+/// Takes in that Meta named an address for the customer of a conversation, as of `at`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn evidence_of(store: &Store, conversation: &ConversationId, address: &Address, at: Timestamp) -> Result<(), StoreError> {
+    for _ in 0..RACES {
+        let Some(home) = store.conversation(conversation).await? else { return Ok(()) };
+        let before = home.conversation.clone();
+        let mut home = belong(store, home, address, at).await?;
+        if home.conversation == before || store.conversation(conversation).await?.is_some_and(|it| it.conversation == home.conversation) {
+            return Ok(());
+        }
+        if store.keep_conversation(&mut home).await? {
+            return Ok(());
+        }
+    }
+    Err(StoreError::Contended { what: "conversation" })
+}
+
+/// Takes in Meta's notice that a customer's number or user id changed, as of `at`: the new addresses are added, the old user id receives
+/// still and is never sent to, the old phone is free, and windows count as closed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn changed(
+    store: &Store,
+    connection: &ConnectionId,
+    previous: &Customer,
+    current: &Customer,
+    seed: &str,
+    at: Timestamp,
+) -> Result<Stored, StoreError> {
+    let before = match previous.addresses().first() {
+        Some(Address::Bsuid(it)) => led(store, connection, &Address::Bsuid(it.clone())).await?,
+        Some(Address::Phone(it)) => led_by_phone(store, connection, it).await?,
+        None => None,
+    };
+    let Some(mut home) = before else { return self::home(store, connection, current, seed, at).await };
+    for address in current.addresses() {
+        home = belong(store, home, &address, at).await?;
+        // So that the phone beside it is judged by the user id that the customer has now.
+        if matches!(address, Address::Bsuid(_)) {
+            retire_others(&mut home.conversation, &address, at);
+        }
+    }
+    for _ in 0..RACES {
+        let mut next = home.clone();
+        retire_old(&mut next.conversation, previous, current, at);
+        next.conversation.close_windows(at);
+        let freed = freed(&next.conversation, previous, current, at);
+        if let Some(address) = &freed {
+            next.conversation.give_up(address, at);
+        }
+        let written = match &freed {
+            Some(address) => store.free(address, &next).await?,
+            None if next.conversation == home.conversation && home.version != 0 => true,
+            None => store.keep_conversation(&mut next).await?,
+        };
+        if written && freed.is_none() {
+            return Ok(next);
+        }
+        home = again(store, home).await?;
+    }
+    Err(StoreError::Contended { what: "conversation" })
+}
+
+fn retire_others(conversation: &mut Conversation, current: &Address, at: Timestamp) {
+    let old: Vec<Address> = conversation
+        .addresses
+        .iter()
+        .filter(|it| matches!(it.address, Address::Bsuid(_)) && it.address != *current && it.at <= at)
+        .map(|it| it.address.clone())
+        .collect();
+    for address in old {
+        conversation.retire(&address);
+    }
+}
+
+fn retire_old(conversation: &mut Conversation, previous: &Customer, current: &Customer, at: Timestamp) {
+    if let Some(bsuid) = current.bsuid() {
+        retire_others(conversation, &Address::Bsuid(bsuid.clone()), at);
+    }
+    if let Some(bsuid) = previous.bsuid().filter(|it| current.bsuid() != Some(it)) {
+        conversation.retire(&Address::Bsuid(bsuid.clone()));
+    }
+}
+
+/// The phone that the customer gave up with the notice, if it still counts as theirs.
+fn freed(conversation: &Conversation, previous: &Customer, current: &Customer, at: Timestamp) -> Option<Address> {
+    let new = current.phone();
+    let told = previous.phone().filter(|it| new.is_some_and(|new| new != *it)).cloned();
+    // A notice about the user id alone does not say which number was given up; one with a new number does.
+    let known = conversation.addresses.iter().filter(|it| !it.retired && it.at <= at).filter_map(|it| match &it.address {
+        Address::Phone(phone) if new.is_some_and(|new| !new.is_same_number(phone)) => Some(phone.clone()),
+        Address::Phone(_) | Address::Bsuid(_) => None,
+    });
+    let phone = told.into_iter().chain(known).map(Address::Phone).find(|it| conversation.known(it).is_some_and(|it| !it.retired && it.at <= at));
+    phone
+}

@@ -1,0 +1,272 @@
+//! Items of the table `config`: connections, apps, numbers, attachments, log lines.
+
+use domain::connection::{Connection, State};
+use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
+use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::dynamo::{Condition, Range, Read, Update, Versioned, Write, Written};
+use super::keys::{self, Table};
+use super::{RACES, Store, StoreError};
+use crate::vault::Sealed;
+
+/// Log lines are kept for this long, in seconds: 30 days.
+const LOG_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// A connection with its sealed secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoredConnection {
+    /// What is no secret.
+    #[serde(flatten)]
+    pub connection: Connection,
+    /// The access token.
+    pub access_token: Sealed,
+}
+
+/// Whose an app is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppOwner {
+    /// One tenant's.
+    Tenant(TenantId),
+    /// The server's, for everybody who signs in with Meta.
+    Server,
+}
+
+/// A Meta app, with what proves that a webhook is from it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct App {
+    /// Its id.
+    pub id: AppId,
+    /// Whose it is.
+    pub owner: AppOwner,
+    /// The secret that signs its webhooks; without one inbound is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Sealed>,
+    /// The secret before it, accepted during a rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_secret: Option<Sealed>,
+    /// What Meta says back when it checks the callback.
+    pub verify_token: Sealed,
+}
+
+/// A number, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberItem {
+    /// Meta's id.
+    pub id: NumberId,
+    /// The connection that holds it.
+    pub connection: ConnectionId,
+    /// When that connection claimed it.
+    pub claimed_at: Timestamp,
+    /// The agent that has Inbound on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// Meta's code of the fault that keeps it from sending, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<u32>,
+}
+
+/// An agent on a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The agent.
+    pub agent: AgentId,
+    /// Does it take turns? If not, it may only send.
+    pub inbound: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Pointer {
+    connection: ConnectionId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LogLine {
+    text: String,
+}
+
+impl Store {
+    /// A connection; strongly if `fresh`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn connection(&self, id: &ConnectionId, fresh: bool) -> Result<Option<StoredConnection>, StoreError> {
+        Ok(self.dynamo.get(&keys::connection(id), read(fresh)).await?.map(|it| it.value))
+    }
+
+    /// An app; strongly if `fresh`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn app(&self, id: &AppId, fresh: bool) -> Result<Option<App>, StoreError> {
+        Ok(self.dynamo.get(&keys::app(id), read(fresh)).await?.map(|it| it.value))
+    }
+
+    /// A number; strongly if `fresh`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn number(&self, id: &NumberId, fresh: bool) -> Result<Option<NumberItem>, StoreError> {
+        Ok(self.dynamo.get(&keys::number(id), read(fresh)).await?.map(|it| it.value))
+    }
+
+    /// An agent on a connection; strongly if `fresh`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn attachment(&self, connection: &ConnectionId, agent: &AgentId, fresh: bool) -> Result<Option<Attachment>, StoreError> {
+        Ok(self.dynamo.get(&keys::attachment(connection, agent), read(fresh)).await?.map(|it| it.value))
+    }
+
+    /// The connections that use a WhatsApp Business account.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn connections_of_waba(&self, waba: &WabaId) -> Result<Vec<ConnectionId>, StoreError> {
+        let range = Range { from: "CONNECTION#", to: "CONNECTION#~", newest_first: false, limit: None };
+        let found: Vec<(String, Pointer)> = self.dynamo.query(Table::Config, &keys::waba(waba), range).await?;
+        Ok(found.into_iter().map(|it| it.1.connection).collect())
+    }
+
+    /// Writes a connection with everything that leads to it, in one transaction: the lists, its app, its numbers and its attachments.
+    ///
+    /// False if one of them is there already: then nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn install(
+        &self,
+        connection: &StoredConnection,
+        app: &App,
+        numbers: &[NumberItem],
+        attachments: &[Attachment],
+    ) -> Result<bool, StoreError> {
+        let it = &connection.connection;
+        let pointer = Pointer { connection: it.id.clone() };
+        let mut writes = vec![
+            Write::put(keys::connection(&it.id), connection, Some(1), Condition::Absent)?,
+            Write::put(keys::connection_of_tenant(&it.tenant, &it.id), &pointer, None, Condition::Always)?,
+            Write::put(keys::connection_of_waba(&it.waba, &it.id), &pointer, None, Condition::Always)?,
+            Write::put(keys::watched(&it.id), &pointer, None, Condition::Always)?,
+            Write::put(keys::app(&app.id), app, Some(1), Condition::Absent)?,
+        ];
+        for number in numbers {
+            writes.push(Write::put(keys::number(&number.id), number, Some(1), Condition::Absent)?);
+        }
+        for attachment in attachments {
+            writes.push(Write::put(keys::attachment(&attachment.connection, &attachment.agent), attachment, None, Condition::Always)?);
+        }
+        self.dynamo.transact(writes).await
+    }
+
+    /// Changes a connection as it is now; what `change` answers `None` for is left as it is. The connection as it stands afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn change_connection(
+        &self,
+        id: &ConnectionId,
+        change: impl Fn(&StoredConnection) -> Option<StoredConnection>,
+    ) -> Result<Option<Changed>, StoreError> {
+        for _ in 0..RACES {
+            let Some(Versioned { version, value }) = self.dynamo.get::<StoredConnection>(&keys::connection(id), Read::Strong).await? else {
+                return Ok(None);
+            };
+            let Some(next) = change(&value) else { return Ok(Some(Changed { connection: value, changed: false })) };
+            let written: Written<StoredConnection> =
+                self.dynamo.put(&keys::connection(id), &next, Some(version + 1), None, Condition::Version(version)).await?;
+            if written_done(&written) {
+                return Ok(Some(Changed { connection: next, changed: true }));
+            }
+        }
+        Err(StoreError::Contended { what: "connection" })
+    }
+
+    /// Changes an app as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn change_app(&self, id: &AppId, change: impl Fn(App) -> App) -> Result<Option<App>, StoreError> {
+        for _ in 0..RACES {
+            let Some(Versioned { version, value }) = self.dynamo.get::<App>(&keys::app(id), Read::Strong).await? else { return Ok(None) };
+            let next = change(value);
+            let written: Written<App> =
+                self.dynamo.put(&keys::app(id), &next, Some(version + 1), None, Condition::Version(version)).await?;
+            if written_done(&written) {
+                return Ok(Some(next));
+            }
+        }
+        Err(StoreError::Contended { what: "app" })
+    }
+
+    /// Marks a number with the fault that keeps it from sending, while it is the connection's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mark_number(&self, number: &NumberId, connection: &ConnectionId, fault: u32) -> Result<(), StoreError> {
+        let update = Update::existing().set("fault", &fault)?.when("connection", connection)?;
+        let _: Result<NumberItem, Option<NumberItem>> = self.dynamo.update(&keys::number(number), update).await?;
+        Ok(())
+    }
+
+    /// Writes a line to the connection's Logs: for people, without content, addresses or secrets.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn log(&self, connection: &ConnectionId, at: Timestamp, text: &str) -> Result<(), StoreError> {
+        let line = LogLine { text: text.to_owned() };
+        let expires_at = at.as_millis() / 1_000 + LOG_SECONDS;
+        let _: Written<LogLine> =
+            self.dynamo.put(&keys::log_line(connection, at, text), &line, None, Some(expires_at), Condition::Always).await?;
+        Ok(())
+    }
+
+    /// The newest lines of the connection's Logs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn log_lines(&self, connection: &ConnectionId, limit: usize) -> Result<Vec<String>, StoreError> {
+        let key = keys::connection(connection);
+        let range = Range { from: "LOG#", to: "LOG#~", newest_first: true, limit: Some(limit) };
+        let found: Vec<(String, LogLine)> = self.dynamo.query(Table::Config, &key.pk, range).await?;
+        Ok(found.into_iter().map(|it| it.1.text).collect())
+    }
+}
+
+/// A connection after a change was decided on.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// As it stands.
+    pub connection: StoredConnection,
+    /// Was anything changed?
+    pub changed: bool,
+}
+
+impl StoredConnection {
+    /// The same, in another state from `at` on.
+    #[must_use]
+    pub fn ended(&self, state: State, at: Timestamp) -> Self {
+        let mut it = self.clone();
+        it.connection.lifecycle = it.connection.lifecycle.ended(state, at);
+        it
+    }
+
+    /// The same, RUNNING from `at` on.
+    #[must_use]
+    pub fn started(&self, at: Timestamp) -> Self {
+        let mut it = self.clone();
+        it.connection.lifecycle = it.connection.lifecycle.started(at);
+        it
+    }
+}
+
+fn read(fresh: bool) -> Read {
+    if fresh { Read::Strong } else { Read::Eventual }
+}
+
+fn written_done<T>(written: &Written<T>) -> bool {
+    matches!(written, Written::Done)
+}

@@ -1,0 +1,216 @@
+//! Items of the table `conversations`: addresses, states, activity marks, owed turns.
+
+use domain::conversation::Conversation;
+use domain::customer::Address;
+use domain::ids::{ConnectionId, ConversationId};
+use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::dynamo::{Condition, Range, Read, Versioned, Write, Written};
+use super::keys::{self, SHARDS, Table};
+use super::{RACES, Store, StoreError};
+
+/// A mark of activity is kept for this long, in seconds: 400 days, more than messages are.
+const MARK_SECONDS: i64 = 400 * 24 * 60 * 60;
+/// How many merges a conversation may have gone through: each of them is one step on the way to where it is now.
+const MOVES: usize = 16;
+
+/// A conversation as it was read: it is written only if it has not moved since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub(crate) version: u64,
+    /// The conversation.
+    pub conversation: Conversation,
+}
+
+impl Stored {
+    /// A conversation that is not kept yet.
+    #[must_use]
+    pub fn unwritten(id: ConversationId, connection: ConnectionId) -> Self {
+        Self { version: 0, conversation: Conversation::new(id, connection) }
+    }
+}
+
+/// What became of the wish that an address leads to a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressed {
+    /// It does now, or did before.
+    Here,
+    /// It leads to another one.
+    Elsewhere(ConversationId),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct AddressItem {
+    conversation: ConversationId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Mark {
+    at: Timestamp,
+}
+
+impl Store {
+    /// Where an address leads; strongly if `fresh`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lead(&self, connection: &ConnectionId, address: &Address, fresh: bool) -> Result<Option<ConversationId>, StoreError> {
+        let read = if fresh { Read::Strong } else { Read::Eventual };
+        let found: Option<Versioned<AddressItem>> = self.dynamo.get(&keys::address(connection, address), read).await?;
+        Ok(found.map(|it| it.value.conversation))
+    }
+
+    /// Makes an address lead to a conversation, unless it leads elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn address(&self, connection: &ConnectionId, address: &Address, to: &ConversationId) -> Result<Addressed, StoreError> {
+        let item = AddressItem { conversation: to.clone() };
+        match self.dynamo.put(&keys::address(connection, address), &item, None, None, Condition::Absent).await? {
+            Written::Done => Ok(Addressed::Here),
+            Written::Lost(Some(AddressItem { conversation })) if conversation != *to => Ok(Addressed::Elsewhere(conversation)),
+            Written::Lost(_) => Ok(Addressed::Here),
+        }
+    }
+
+    /// A conversation as every write before left it, at the end of the way that merges have laid; `None` if nothing was written yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn conversation(&self, id: &ConversationId) -> Result<Option<Stored>, StoreError> {
+        let mut id = id.clone();
+        for _ in 0..MOVES {
+            let found: Option<Versioned<Conversation>> = self.dynamo.get(&keys::conversation(&id), Read::Strong).await?;
+            let Some(Versioned { version, value }) = found else { return Ok(None) };
+            match value.moved_to {
+                Some(to) => id = to,
+                None => return Ok(Some(Stored { version, conversation: value })),
+            }
+        }
+        Err(StoreError::Contended { what: "conversation" })
+    }
+
+    /// Writes a conversation if it is still as it was read; else false, and nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_conversation(&self, stored: &mut Stored) -> Result<bool, StoreError> {
+        let condition = if stored.version == 0 { Condition::Absent } else { Condition::Version(stored.version) };
+        let next = stored.version + 1;
+        let key = keys::conversation(&stored.conversation.id);
+        let written: Written<Conversation> = self.dynamo.put(&key, &stored.conversation, Some(next), None, condition).await?;
+        if matches!(written, Written::Done) {
+            stored.version = next;
+        }
+        Ok(matches!(written, Written::Done))
+    }
+
+    /// Changes a conversation where it is now; what `change` leaves as it was is not written. The conversation as it stands afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn change_conversation(
+        &self,
+        id: &ConversationId,
+        change: impl Fn(&mut Conversation),
+    ) -> Result<Option<Conversation>, StoreError> {
+        for _ in 0..RACES {
+            let Some(mut stored) = self.conversation(id).await? else { return Ok(None) };
+            let before = stored.conversation.clone();
+            change(&mut stored.conversation);
+            if stored.conversation == before || self.keep_conversation(&mut stored).await? {
+                return Ok(Some(stored.conversation));
+            }
+        }
+        Err(StoreError::Contended { what: "conversation" })
+    }
+
+    /// Makes two conversations one, in one transaction: `into` as merged, `from` as the way there, and every address of `from` re-pointed.
+    /// False if either has moved: then nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn merge(&self, into: &Stored, from: &Stored) -> Result<bool, StoreError> {
+        let connection = &into.conversation.connection;
+        let mut writes = Vec::new();
+        for it in &from.conversation.addresses {
+            let item = AddressItem { conversation: into.conversation.id.clone() };
+            writes.push(Write::put(keys::address(connection, &it.address), &item, None, Condition::Always)?);
+        }
+        let merged = into.conversation.clone().merged(from.conversation.clone());
+        let moved = from.conversation.clone().moved(into.conversation.id.clone());
+        writes.push(state(&merged, into.version)?);
+        writes.push(state(&moved, from.version)?);
+        self.dynamo.transact(writes).await
+    }
+
+    /// Gives an address to another conversation, in one transaction that also takes it out of the old one's state.
+    /// False if either has moved: then nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn repoint(&self, address: &Address, from: &Stored, to: &Stored) -> Result<bool, StoreError> {
+        let mut writes = vec![state(&from.conversation, from.version)?, state(&to.conversation, to.version)?];
+        let item = AddressItem { conversation: to.conversation.id.clone() };
+        writes.push(Write::put(keys::address(&to.conversation.connection, address), &item, None, Condition::Always)?);
+        self.dynamo.transact(writes).await
+    }
+
+    /// Takes an address away from a conversation, in one transaction with its state. False if it has moved: then nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn free(&self, address: &Address, from: &Stored) -> Result<bool, StoreError> {
+        let delete = Write::Delete { key: keys::address(&from.conversation.connection, address) };
+        self.dynamo.transact(vec![state(&from.conversation, from.version)?, delete]).await
+    }
+
+    /// Marks a conversation as active in an hour (since 1970): once per conversation and hour, before its state says so.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mark_active(&self, conversation: &Conversation, hour: i64, at: Timestamp) -> Result<(), StoreError> {
+        let key = keys::activity(&conversation.connection, hour, &conversation.id);
+        let expires_at = Some(at.as_millis() / 1_000 + MARK_SECONDS);
+        let _: Written<Mark> = self.dynamo.put(&key, &Mark { at }, None, expires_at, Condition::Always).await?;
+        Ok(())
+    }
+
+    /// Lists a conversation among those with owed turns.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_owed(&self, connection: &ConnectionId, id: &ConversationId, at: Timestamp) -> Result<(), StoreError> {
+        let _: Written<Mark> = self.dynamo.put(&keys::owed(connection, id), &Mark { at }, None, None, Condition::Always).await?;
+        Ok(())
+    }
+
+    /// Takes a conversation off the list of those with owed turns, unless it was listed again since.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unlist_owed(&self, connection: &ConnectionId, id: &ConversationId, listed_at: Timestamp) -> Result<(), StoreError> {
+        self.dynamo.delete_when(&keys::owed(connection, id), "at", &listed_at).await
+    }
+
+    /// The conversations that were listed as having owed turns, each with the time of its listing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn listed_owed(&self, connection: &ConnectionId) -> Result<Vec<(ConversationId, Timestamp)>, StoreError> {
+        let mut listed = Vec::new();
+        for shard in 0..SHARDS {
+            let range = Range { from: "OWED#", to: "OWED#~", newest_first: false, limit: None };
+            let found: Vec<(String, Mark)> = self.dynamo.query(Table::Conversations, &keys::listed(connection, shard), range).await?;
+            let ids = found.into_iter().filter_map(|(sk, it)| Some((ConversationId::parse(sk.strip_prefix("OWED#")?).ok()?, it.at)));
+            listed.extend(ids);
+        }
+        Ok(listed)
+    }
+}
+
+fn state(conversation: &Conversation, version: u64) -> Result<Write, StoreError> {
+    let condition = if version == 0 { Condition::Absent } else { Condition::Version(version) };
+    Write::put(keys::conversation(&conversation.id), conversation, Some(version + 1), condition)
+}

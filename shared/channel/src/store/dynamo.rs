@@ -1,0 +1,503 @@
+//! DynamoDB, as far as the store needs it: items in and out of Rust, conditions, updates, transactions.
+//!
+//! It knows no item of ours. Every answer is read whole: cancellation reasons, the item that won a race, the next page.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, Put, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::StoreError;
+use super::keys::{Key, Table};
+
+/// The names of the tables.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// The table `config`.
+    pub config: String,
+    /// The table `conversations`.
+    pub conversations: String,
+    /// The table `messages`.
+    pub messages: String,
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// What every write before it left: costs twice as much.
+    Strong,
+    /// May lag behind by some tens of milliseconds.
+    Eventual,
+}
+
+/// On what a write depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Always,
+    /// The item does not exist.
+    Absent,
+    /// The item is as it was read.
+    Version(u64),
+}
+
+/// An item with the version under which it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Versioned<T> {
+    pub(crate) version: u64,
+    pub(crate) value: T,
+}
+
+/// What became of a conditional write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Written<T> {
+    Done,
+    /// The condition did not hold: what is there, if anything is.
+    Lost(Option<T>),
+}
+
+/// One write of a transaction.
+pub(crate) enum Write {
+    Put { key: Key, item: Item, condition: Condition },
+    Delete { key: Key },
+}
+
+impl Write {
+    pub(crate) fn put(key: Key, value: &impl Serialize, version: Option<u64>, condition: Condition) -> Result<Self, StoreError> {
+        let item = item_of(&key, value, version, None)?;
+        Ok(Self::Put { key, item, condition })
+    }
+}
+
+/// A merge into an item that is true in any order: so it needs no read.
+pub(crate) struct Update {
+    sets: Vec<(Vec<String>, AttributeValue, bool)>,
+    increments: Vec<String>,
+    removes: Vec<Vec<String>>,
+    conditions: Vec<UpdateCondition>,
+}
+
+enum UpdateCondition {
+    Present(Vec<String>),
+    Equals(Vec<String>, AttributeValue),
+}
+
+fn path(text: &str) -> Vec<String> {
+    text.split('.').map(str::to_owned).collect()
+}
+
+impl Update {
+    /// An update of an item that exists.
+    pub(crate) fn existing() -> Self {
+        Self { sets: Vec::new(), increments: Vec::new(), removes: Vec::new(), conditions: vec![UpdateCondition::Present(path("pk"))] }
+    }
+
+    /// Sets an attribute (`a` or `a.b`).
+    pub(crate) fn set(mut self, name: &str, value: &impl Serialize) -> Result<Self, StoreError> {
+        self.sets.push((path(name), attribute(value)?, false));
+        Ok(self)
+    }
+
+    /// Sets an attribute unless it is there: what was seen first stays.
+    pub(crate) fn set_first(mut self, name: &str, value: &impl Serialize) -> Result<Self, StoreError> {
+        self.sets.push((path(name), attribute(value)?, true));
+        Ok(self)
+    }
+
+    /// Adds one to a number.
+    pub(crate) fn increment(mut self, name: &str) -> Self {
+        self.increments.push(name.to_owned());
+        self
+    }
+
+    pub(crate) fn remove(mut self, name: &str) -> Self {
+        self.removes.push(path(name));
+        self
+    }
+
+    /// Only if the attribute has this value.
+    pub(crate) fn when(mut self, name: &str, value: &impl Serialize) -> Result<Self, StoreError> {
+        self.conditions.push(UpdateCondition::Equals(path(name), attribute(value)?));
+        Ok(self)
+    }
+
+    /// Only if the attribute is there.
+    pub(crate) fn when_present(mut self, name: &str) -> Self {
+        self.conditions.push(UpdateCondition::Present(path(name)));
+        self
+    }
+
+    fn expressions(self) -> Expressions {
+        let mut it = Expressions::default();
+        let mut clauses = Vec::new();
+        let mut sets = Vec::new();
+        for (path, value, first) in self.sets {
+            let (name, value) = (it.name(&path), it.value(value));
+            sets.push(if first { format!("{name} = if_not_exists({name}, {value})") } else { format!("{name} = {value}") });
+        }
+        if !sets.is_empty() {
+            clauses.push(format!("SET {}", sets.join(", ")));
+        }
+        let removes: Vec<String> = self.removes.iter().map(|path| it.name(path)).collect();
+        if !removes.is_empty() {
+            clauses.push(format!("REMOVE {}", removes.join(", ")));
+        }
+        let one = AttributeValue::N("1".to_owned());
+        let adds: Vec<String> =
+            self.increments.iter().map(|name| format!("{} {}", it.name(std::slice::from_ref(name)), it.value(one.clone()))).collect();
+        if !adds.is_empty() {
+            clauses.push(format!("ADD {}", adds.join(", ")));
+        }
+        let conditions: Vec<String> = self
+            .conditions
+            .into_iter()
+            .map(|condition| match condition {
+                UpdateCondition::Present(path) => format!("attribute_exists({})", it.name(&path)),
+                UpdateCondition::Equals(path, value) => format!("{} = {}", it.name(&path), it.value(value)),
+            })
+            .collect();
+        it.update = clauses.join(" ");
+        it.condition = conditions.join(" AND ");
+        it
+    }
+}
+
+/// An update as DynamoDB wants it: every name and value by a placeholder, since any name may be a reserved word.
+#[derive(Default)]
+struct Expressions {
+    update: String,
+    condition: String,
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
+}
+
+impl Expressions {
+    fn name(&mut self, path: &[String]) -> String {
+        let parts: Vec<String> = path
+            .iter()
+            .map(|part| {
+                let placeholder = format!("#{}", part.replace(|it: char| !it.is_ascii_alphanumeric(), "_"));
+                self.names.insert(placeholder.clone(), part.clone());
+                placeholder
+            })
+            .collect();
+        parts.join(".")
+    }
+
+    fn value(&mut self, value: AttributeValue) -> String {
+        let placeholder = format!(":v{}", self.values.len());
+        self.values.insert(placeholder.clone(), value);
+        placeholder
+    }
+}
+
+/// Items of one partition, in the order of their sort keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range<'a> {
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) newest_first: bool,
+    /// At most so many; all, if nothing is said.
+    pub(crate) limit: Option<usize>,
+}
+
+/// The client and the names of the tables.
+#[derive(Debug, Clone)]
+pub(crate) struct Dynamo {
+    client: Client,
+    tables: Tables,
+}
+
+impl Dynamo {
+    pub(crate) fn new(client: Client, tables: Tables) -> Self {
+        Self { client, tables }
+    }
+
+    fn table(&self, table: Table) -> &str {
+        match table {
+            Table::Config => &self.tables.config,
+            Table::Conversations => &self.tables.conversations,
+            Table::Messages => &self.tables.messages,
+        }
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, key: &Key, read: Read) -> Result<Option<Versioned<T>>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(self.table(key.table))
+            .key("pk", AttributeValue::S(key.pk.clone()))
+            .key("sk", AttributeValue::S(key.sk.clone()))
+            .consistent_read(read == Read::Strong)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|it| failure("GetItem", it))?;
+        answer.item.map(|it| versioned(key, it)).transpose()
+    }
+
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        value: &impl Serialize,
+        version: Option<u64>,
+        expires_at: Option<i64>,
+        condition: Condition,
+    ) -> Result<Written<T>, StoreError> {
+        let item = item_of(key, value, version, expires_at)?;
+        let (expression, names, values) = condition_of(condition);
+        let answer = self
+            .client
+            .put_item()
+            .table_name(self.table(key.table))
+            .set_item(Some(item))
+            .set_condition_expression(expression)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(Written::Done),
+            Err(SdkError::ServiceError(it)) => match it.err() {
+                PutItemError::ConditionalCheckFailedException(failed) => lost(key, failed.item().cloned()),
+                _ => Err(failure("PutItem", SdkError::ServiceError(it))),
+            },
+            Err(it) => Err(failure("PutItem", it)),
+        }
+    }
+
+    /// The item as the update left it, or as it is where the condition did not hold.
+    pub(crate) async fn update<T: DeserializeOwned>(&self, key: &Key, update: Update) -> Result<Result<T, Option<T>>, StoreError> {
+        let expressions = update.expressions();
+        let answer = self
+            .client
+            .update_item()
+            .table_name(self.table(key.table))
+            .key("pk", AttributeValue::S(key.pk.clone()))
+            .key("sk", AttributeValue::S(key.sk.clone()))
+            .update_expression(expressions.update)
+            .condition_expression(expressions.condition)
+            .set_expression_attribute_names(Some(expressions.names))
+            .set_expression_attribute_values(Some(expressions.values).filter(|it| !it.is_empty()))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        match answer {
+            Ok(it) => Ok(Ok(versioned(key, it.attributes.unwrap_or_default())?.value)),
+            Err(SdkError::ServiceError(it)) => match it.err() {
+                UpdateItemError::ConditionalCheckFailedException(failed) => match lost(key, failed.item().cloned())? {
+                    Written::Lost(item) => Ok(Err(item)),
+                    Written::Done => Ok(Err(None)),
+                },
+                _ => Err(failure("UpdateItem", SdkError::ServiceError(it))),
+            },
+            Err(it) => Err(failure("UpdateItem", it)),
+        }
+    }
+
+    pub(crate) async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.client
+            .delete_item()
+            .table_name(self.table(key.table))
+            .key("pk", AttributeValue::S(key.pk.clone()))
+            .key("sk", AttributeValue::S(key.sk.clone()))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|it| failure("DeleteItem", it))?;
+        Ok(())
+    }
+
+    /// Deletes an item if an attribute has this value still.
+    pub(crate) async fn delete_when(&self, key: &Key, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        let answer = self
+            .client
+            .delete_item()
+            .table_name(self.table(key.table))
+            .key("pk", AttributeValue::S(key.pk.clone()))
+            .key("sk", AttributeValue::S(key.sk.clone()))
+            .condition_expression("#name = :value")
+            .expression_attribute_names("#name", name)
+            .expression_attribute_values(":value", attribute(value)?)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(it)) if matches!(it.err(), DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
+            Err(it) => Err(failure("DeleteItem", it)),
+        }
+    }
+
+    /// Every item of a range with its sort key: all pages are read.
+    pub(crate) async fn query<T: DeserializeOwned>(&self, table: Table, pk: &str, range: Range<'_>) -> Result<Vec<(String, T)>, StoreError> {
+        let mut found = Vec::new();
+        let mut start = None;
+        loop {
+            let answer = self
+                .client
+                .query()
+                .table_name(self.table(table))
+                .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+                .expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()))
+                .expression_attribute_values(":from", AttributeValue::S(range.from.to_owned()))
+                .expression_attribute_values(":to", AttributeValue::S(range.to.to_owned()))
+                .scan_index_forward(!range.newest_first)
+                .consistent_read(true)
+                .set_limit(range.limit.map(|it| i32::try_from(it - found.len()).unwrap_or(i32::MAX)))
+                .set_exclusive_start_key(start)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await
+                .map_err(|it| failure("Query", it))?;
+            for item in answer.items.unwrap_or_default() {
+                let sk = item.get("sk").and_then(|it| it.as_s().ok()).cloned().unwrap_or_default();
+                let key = Key { table, pk: pk.to_owned(), sk: sk.clone() };
+                found.push((sk, versioned(&key, item)?.value));
+            }
+            start = answer.last_evaluated_key;
+            if start.is_none() || range.limit.is_some_and(|it| found.len() >= it) {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// All or nothing; false if a condition did not hold or another transaction was in the way.
+    pub(crate) async fn transact(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        let items = writes.into_iter().map(|it| self.transaction_item(it)).collect::<Result<Vec<_>, _>>()?;
+        let answer = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(SdkError::ServiceError(it)) if was_raced(it.err()) => Ok(false),
+            Err(it) => Err(failure("TransactWriteItems", it)),
+        }
+    }
+
+    fn transaction_item(&self, write: Write) -> Result<TransactWriteItem, StoreError> {
+        let broken = |source| StoreError::Unavailable { action: "TransactWriteItems", code: None, source: Box::new(source) };
+        Ok(match write {
+            Write::Put { key, item, condition } => {
+                let (expression, names, values) = condition_of(condition);
+                let put = Put::builder()
+                    .table_name(self.table(key.table))
+                    .set_item(Some(item))
+                    .set_condition_expression(expression)
+                    .set_expression_attribute_names(names)
+                    .set_expression_attribute_values(values)
+                    .build()
+                    .map_err(broken)?;
+                TransactWriteItem::builder().put(put).build()
+            }
+            Write::Delete { key } => {
+                let delete = Delete::builder()
+                    .table_name(self.table(key.table))
+                    .key("pk", AttributeValue::S(key.pk))
+                    .key("sk", AttributeValue::S(key.sk))
+                    .build()
+                    .map_err(broken)?;
+                TransactWriteItem::builder().delete(delete).build()
+            }
+        })
+    }
+}
+
+/// Was the transaction cancelled because somebody else was first, and for no other reason?
+fn was_raced(error: &TransactWriteItemsError) -> bool {
+    let TransactWriteItemsError::TransactionCanceledException(it) = error else { return false };
+    let mut codes = it.cancellation_reasons().iter().filter_map(|it| it.code()).filter(|it| *it != "None").peekable();
+    codes.peek().is_some() && codes.all(|it| matches!(it, "ConditionalCheckFailed" | "TransactionConflict"))
+}
+
+fn attribute(value: &impl Serialize) -> Result<AttributeValue, StoreError> {
+    serde_dynamo::to_attribute_value(value).map_err(|source| StoreError::Unwritable { source: Box::new(source) })
+}
+
+fn item_of(key: &Key, value: &impl Serialize, version: Option<u64>, expires_at: Option<i64>) -> Result<Item, StoreError> {
+    let mut item: Item = serde_dynamo::to_item(value).map_err(|source| StoreError::Unwritable { source: Box::new(source) })?;
+    item.insert("pk".to_owned(), AttributeValue::S(key.pk.clone()));
+    item.insert("sk".to_owned(), AttributeValue::S(key.sk.clone()));
+    if let Some(version) = version {
+        item.insert("version".to_owned(), AttributeValue::N(version.to_string()));
+    }
+    if let Some(at) = expires_at {
+        item.insert("expires_at".to_owned(), AttributeValue::N(at.to_string()));
+    }
+    Ok(item)
+}
+
+fn versioned<T: DeserializeOwned>(key: &Key, item: Item) -> Result<Versioned<T>, StoreError> {
+    let version = item.get("version").and_then(|it| it.as_n().ok()).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let value = serde_dynamo::from_item(item)
+        .map_err(|source| StoreError::Corrupt { key: format!("{}/{}", key.pk, key.sk), source: Box::new(source) })?;
+    Ok(Versioned { version, value })
+}
+
+fn lost<T: DeserializeOwned>(key: &Key, item: Option<Item>) -> Result<Written<T>, StoreError> {
+    let item = item.filter(|it| !it.is_empty()).map(|it| versioned(key, it)).transpose()?;
+    Ok(Written::Lost(item.map(|it| it.value)))
+}
+
+type ConditionParts = (Option<String>, Option<HashMap<String, String>>, Option<Item>);
+
+fn condition_of(condition: Condition) -> ConditionParts {
+    match condition {
+        Condition::Always => (None, None, None),
+        Condition::Absent => (Some("attribute_not_exists(pk)".to_owned()), None, None),
+        Condition::Version(version) => (
+            Some("#version = :version".to_owned()),
+            Some(HashMap::from([("#version".to_owned(), "version".to_owned())])),
+            Some(HashMap::from([(":version".to_owned(), AttributeValue::N(version.to_string()))])),
+        ),
+    }
+}
+
+fn failure<E>(action: &'static str, error: SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let code = error.as_service_error().and_then(|it| it.code()).map(str::to_owned);
+    StoreError::Unavailable { action, code, source: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_names_every_attribute_by_a_placeholder() {
+        let update = Update::existing()
+            .set_first("attempt_1.sent", &5)
+            .and_then(|it| it.set("phase", &"accepted"))
+            .and_then(|it| it.when("number", &"1"))
+            .expect("serialises")
+            .increment("throttled")
+            .remove("agent");
+        let it = update.expressions();
+        assert_eq!(
+            it.update,
+            "SET #attempt_1.#sent = if_not_exists(#attempt_1.#sent, :v0), #phase = :v1 REMOVE #agent ADD #throttled :v2"
+        );
+        assert_eq!(it.condition, "attribute_exists(#pk) AND #number = :v3");
+        assert_eq!(it.names["#attempt_1"], "attempt_1");
+    }
+}

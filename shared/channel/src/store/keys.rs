@@ -1,0 +1,183 @@
+//! Every key of every item, in one place.
+//!
+//! No key holds a phone number, a user id or a raw wamid: they hold hashes. Ids that stand in keys have no `#`, so no two keys run into one another.
+
+use domain::customer::Address;
+use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, MessageKey, NumberId, TenantId, WabaId, Wamid, hash};
+use domain::time::Timestamp;
+
+/// Over how many partitions what is listed per connection is spread, so that no partition is hot.
+pub(crate) const SHARDS: u8 = 4;
+
+/// One of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    /// Connections, apps, numbers, attachments.
+    Config,
+    /// Addresses, conversations, marks.
+    Conversations,
+    /// Messages and what belongs to them.
+    Messages,
+}
+
+/// Where one item is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) table: Table,
+    pub(crate) pk: String,
+    pub(crate) sk: String,
+}
+
+impl Key {
+    fn new(table: Table, pk: String, sk: impl Into<String>) -> Self {
+        Self { table, pk, sk: sk.into() }
+    }
+}
+
+pub(crate) fn connection(id: &ConnectionId) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{id}"), "META")
+}
+
+pub(crate) fn connection_of_tenant(tenant: &TenantId, id: &ConnectionId) -> Key {
+    Key::new(Table::Config, format!("TENANT#{tenant}"), format!("CONNECTION#{id}"))
+}
+
+pub(crate) fn watched(id: &ConnectionId) -> Key {
+    Key::new(Table::Config, format!("WATCHED#{}", shard(id.as_str())), format!("CONNECTION#{id}"))
+}
+
+pub(crate) fn app(id: &AppId) -> Key {
+    Key::new(Table::Config, format!("APP#{id}"), "META")
+}
+
+pub(crate) fn number(id: &NumberId) -> Key {
+    Key::new(Table::Config, format!("NUMBER#{id}"), "META")
+}
+
+pub(crate) fn waba(id: &WabaId) -> String {
+    format!("WABA#{id}")
+}
+
+pub(crate) fn connection_of_waba(waba_id: &WabaId, id: &ConnectionId) -> Key {
+    Key::new(Table::Config, waba(waba_id), format!("CONNECTION#{id}"))
+}
+
+pub(crate) fn attachment(connection: &ConnectionId, agent: &AgentId) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("AGENT#{agent}"))
+}
+
+/// Lines of one millisecond are told apart by what they say.
+pub(crate) fn log_line(connection: &ConnectionId, at: Timestamp, text: &str) -> Key {
+    let line = hash(&["log", text]);
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("LOG#{}#{line}", at.sortable()))
+}
+
+pub(crate) fn address(connection: &ConnectionId, address: &Address) -> Key {
+    Key::new(Table::Conversations, format!("ADDRESS#{connection}#{}", address.hash(connection)), "CONVERSATION")
+}
+
+pub(crate) fn conversation(id: &ConversationId) -> Key {
+    Key::new(Table::Conversations, format!("CONVERSATION#{id}"), "STATE")
+}
+
+pub(crate) fn listed(connection: &ConnectionId, shard: u8) -> String {
+    format!("CONNECTION#{connection}#{shard}")
+}
+
+pub(crate) fn activity(connection: &ConnectionId, hour: i64, id: &ConversationId) -> Key {
+    Key::new(Table::Conversations, listed(connection, shard(id.as_str())), format!("ACTIVE#{hour:08}#{id}"))
+}
+
+pub(crate) fn owed(connection: &ConnectionId, id: &ConversationId) -> Key {
+    Key::new(Table::Conversations, listed(connection, shard(id.as_str())), format!("OWED#{id}"))
+}
+
+pub(crate) fn messages(id: &ConversationId) -> String {
+    format!("CONVERSATION#{id}")
+}
+
+pub(crate) fn message(key: &MessageKey) -> Key {
+    Key::new(Table::Messages, messages(&key.conversation), key.sort_key())
+}
+
+pub(crate) fn body(key: &MessageKey) -> Key {
+    Key::new(Table::Messages, messages(&key.conversation), format!("{}#BODY", key.sort_key()))
+}
+
+/// A remark on a message: Meta names the message only by its wamid.
+pub(crate) fn remark(conversation: &ConversationId, number: &NumberId, target: &Wamid, kind: &str) -> Key {
+    let target = hash(&["inbound", number.as_str(), target.as_str()]);
+    Key::new(Table::Messages, messages(conversation), format!("ABOUT#{target}#{kind}"))
+}
+
+fn shard(id: &str) -> u8 {
+    id.bytes().fold(0_u8, |sum, it| sum.wrapping_mul(31).wrapping_add(it)) % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use domain::customer::{Bsuid, Phone};
+    use domain::ids::MessageId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(c: &str, v: &str, n: &str, w: &str, at: i64) -> Vec<(String, Key)> {
+        let connection_id = ConnectionId::parse(c).expect("valid");
+        let conversation_id = ConversationId::parse(v).expect("valid");
+        let number_id = NumberId::parse(n).expect("valid");
+        let wamid = Wamid::parse(w).expect("valid");
+        let key = MessageKey {
+            conversation: conversation_id.clone(),
+            at: Timestamp::from_millis(at),
+            id: MessageId::of_inbound(&number_id, &wamid),
+        };
+        let phone = Address::Phone(Phone::parse(&format!("34{at:010}")).expect("valid"));
+        let bsuid = Address::Bsuid(Bsuid::parse(&format!("ES.{at}")).expect("valid"));
+        let named = [
+            (format!("connection {c}"), connection(&connection_id)),
+            (format!("tenant {c}"), connection_of_tenant(&TenantId::parse(c).expect("valid"), &connection_id)),
+            (format!("watched {c}"), watched(&connection_id)),
+            (format!("app {n}"), app(&AppId::parse(n).expect("valid"))),
+            (format!("number {n}"), number(&number_id)),
+            (format!("waba {n} {c}"), connection_of_waba(&WabaId::parse(n).expect("valid"), &connection_id)),
+            (format!("attachment {c} {v}"), attachment(&connection_id, &AgentId::parse(v).expect("valid"))),
+            (format!("log {c} {at} {w}"), log_line(&connection_id, Timestamp::from_millis(at), w)),
+            (format!("phone {c} {at}"), address(&connection_id, &phone)),
+            (format!("bsuid {c} {at}"), address(&connection_id, &bsuid)),
+            (format!("conversation {v}"), conversation(&conversation_id)),
+            (format!("activity {c} {at} {v}"), activity(&connection_id, at, &conversation_id)),
+            (format!("owed {c} {v}"), owed(&connection_id, &conversation_id)),
+            (format!("message {v} {n} {w} {at}"), message(&key)),
+            (format!("body {v} {n} {w} {at}"), body(&key)),
+            (format!("reaction {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "reaction")),
+            (format!("edit {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "edit")),
+        ];
+        named.into_iter().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn different_things_never_share_a_key(
+            things in proptest::collection::vec(("[A-Za-z0-9_-]{1,6}", "[A-Za-z0-9_-]{22}", "[0-9]{1,5}", "\\PC{1,12}", 0_i64..9_999_999), 1..6)
+        ) {
+            let mut seen: BTreeMap<Key, String> = BTreeMap::new();
+            for (c, v, n, w, at) in &things {
+                for (name, key) in all(c, v, n, w, *at) {
+                    let before = seen.insert(key, name.clone());
+                    prop_assert!(before.as_ref().is_none_or(|it| *it == name), "{before:?} and {name}");
+                }
+            }
+        }
+
+        #[test]
+        fn no_key_holds_an_address_or_a_wamid(w in "wamid\\.[A-Z]{20}", at in 1_000_000_000_i64..9_999_999_999) {
+            for (_, key) in all("demo", &"v".repeat(22), "1", &w, at) {
+                let text = format!("{}{}", key.pk, key.sk);
+                prop_assert!(!text.contains(&w) && !text.contains(&format!("34{at:010}")) && !text.contains("ES."), "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,686 @@
+//! Items of the table `messages`: what customers wrote, what we sent, and what was remarked on either.
+
+use domain::customer::Customer;
+use domain::ids::{AgentId, ConnectionId, ConversationId, MessageId, MessageKey, NumberId, Wamid};
+use domain::message::Event;
+use domain::refusal::Retry;
+use domain::status::{Fault, History, Phase, Pricing, State, Step, Steps};
+use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::dynamo::{Condition, Range, Read, Update, Written};
+use super::keys::{self, Table};
+use super::{RACES, Store, StoreError};
+
+/// Content up to this many bytes lies in the message's own item, so that the item stays within one write unit (1 KB) with all its statuses.
+///
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html>
+const INLINE: usize = 350;
+/// What stands around the content of a customer's message: its id, time and names.
+const INLINE_EVENT: usize = INLINE + 200;
+
+/// To whom a customer's message was handed over when it was kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandedOver {
+    /// To this agent.
+    Agent(AgentId),
+    /// To this agent, once it can be.
+    Owed(AgentId),
+    /// To nobody.
+    Nobody,
+}
+
+/// Something that a customer sent, or that Meta told of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inbound {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The number that it came to.
+    pub number: NumberId,
+    /// The event as JSON; empty if it lies beside, or was erased.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    event: String,
+    /// To whom it was handed over.
+    pub handed: HandedOver,
+    /// When it arrived.
+    pub heard_at: Timestamp,
+    /// The customer deleted it: there is no content any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+}
+
+impl Inbound {
+    /// A message to keep. What was deleted before it came has no content.
+    ///
+    /// # Errors
+    /// [`StoreError::Unwritable`].
+    pub fn new(
+        connection: ConnectionId,
+        number: NumberId,
+        event: &Event,
+        handed: HandedOver,
+        heard_at: Timestamp,
+        erased: bool,
+    ) -> Result<Self, StoreError> {
+        let event = if erased { String::new() } else { json(event)? };
+        Ok(Self { connection, number, event, handed, heard_at, erased })
+    }
+
+    /// The event, unless it was erased.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        serde_json::from_str(&self.event).ok()
+    }
+}
+
+/// Who wrote a message of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writer {
+    /// An agent.
+    Agent(AgentId),
+    /// A person, by the name that the platform gave.
+    Person(String),
+}
+
+/// One attempt to send a message, and what Meta told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_at: Option<Timestamp>,
+    /// When Meta took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<Timestamp>,
+    /// Meta's id of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wamid: Option<Wamid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delivered: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    played: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed: Option<Timestamp>,
+    /// Meta's reason for `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+}
+
+impl Attempt {
+    fn steps(&self) -> Steps {
+        let told = |step| match step {
+            Step::Sent => self.sent,
+            Step::Delivered => self.delivered,
+            Step::Read => self.read,
+            Step::Played => self.played,
+            Step::Failed => self.failed,
+        };
+        Step::ALL.into_iter().filter_map(|step| Some((step, told(step)?))).collect()
+    }
+}
+
+/// A message of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbound {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The number that it goes out from; none if it was refused before one was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<NumberId>,
+    /// What it is: `text`, `image`, ….
+    pub kind: String,
+    /// The content as JSON; empty if it lies beside.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    content: String,
+    /// Who wrote it.
+    pub author: Writer,
+    /// To whom it goes, as they were known when it was claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Customer>,
+    /// Where it stands by our own doing.
+    pub phase: Phase,
+    /// The number of attempts, from 1; 0 if it was never tried.
+    pub attempt: u8,
+    /// How often Meta told us to slow down, since the last attempt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub throttled: u32,
+    /// The first attempt.
+    #[serde(default)]
+    attempt_1: Attempt,
+    /// The second attempt, made after an unknown outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt_2: Option<Attempt>,
+    /// The code of the refusal or of Meta's fault that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What a person is told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Whether to send the same again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When it ended by our own doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// What Meta charges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pricing: Option<Pricing>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(it: &u32) -> bool {
+    *it == 0
+}
+
+impl Outbound {
+    /// A message that is claimed: on its way with attempt 1.
+    #[must_use]
+    pub fn claimed(connection: ConnectionId, number: NumberId, kind: &str, content: String, author: Writer, to: Customer, at: Timestamp) -> Self {
+        Self {
+            phase: Phase::Sending,
+            attempt: 1,
+            number: Some(number),
+            to: Some(to),
+            attempt_1: Attempt { claimed_at: Some(at), ..Attempt::default() },
+            ..Self::ended(connection, kind, content, author, Ending::default(), at)
+        }
+    }
+
+    /// A message that was refused before it was tried.
+    #[must_use]
+    pub fn ended(connection: ConnectionId, kind: &str, content: String, author: Writer, ending: Ending, at: Timestamp) -> Self {
+        Self {
+            connection,
+            number: None,
+            kind: kind.to_owned(),
+            content,
+            author,
+            to: None,
+            phase: Phase::Failed,
+            attempt: 0,
+            throttled: 0,
+            attempt_1: Attempt::default(),
+            attempt_2: None,
+            ended_at: ending.code.as_ref().map(|_| at),
+            code: ending.code,
+            note: ending.note,
+            retry: ending.retry,
+            pricing: None,
+        }
+    }
+
+    /// A message that a person wrote in the WhatsApp Business app, as Meta echoes it.
+    #[must_use]
+    pub fn echoed(connection: ConnectionId, number: NumberId, kind: &str, content: String, to: Customer, wamid: Wamid, at: Timestamp) -> Self {
+        let author = Writer::Person("WhatsApp Business app".to_owned());
+        let mut it = Self::claimed(connection, number, kind, content, author, to, at);
+        it.phase = Phase::Accepted;
+        it.attempt_1.accepted_at = Some(at);
+        it.attempt_1.wamid = Some(wamid);
+        it
+    }
+
+    /// The content as JSON, where it lies in the item; empty if it was erased.
+    #[must_use]
+    pub fn content(&self) -> &str {
+        &self.content
+    }
+
+    /// The attempt of this number, from 1.
+    #[must_use]
+    pub fn attempt(&self, attempt: u8) -> Option<&Attempt> {
+        match attempt {
+            1 => Some(&self.attempt_1),
+            2 => self.attempt_2.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The newest attempt.
+    #[must_use]
+    pub fn newest_attempt(&self) -> &Attempt {
+        self.attempt_2.as_ref().unwrap_or(&self.attempt_1)
+    }
+
+    /// What is known of what became of it.
+    #[must_use]
+    pub fn history(&self) -> History {
+        let attempts = std::iter::once(&self.attempt_1).chain(&self.attempt_2).map(Attempt::steps).collect();
+        History { phase: self.phase, attempts }
+    }
+
+    /// What became of it.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.history().state()
+    }
+
+    /// Does one of its attempts bear this id of Meta's?
+    #[must_use]
+    pub fn attempt_of(&self, wamid: &Wamid) -> Option<u8> {
+        (1..=2).find(|it| self.attempt(*it).and_then(|it| it.wamid.as_ref()) == Some(wamid))
+    }
+}
+
+/// How a message ended by our own doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ending {
+    /// The code of the refusal or fault.
+    pub code: Option<String>,
+    /// What a person is told.
+    pub note: Option<String>,
+    /// Whether to send the same again.
+    pub retry: Option<Retry>,
+}
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the customer.
+    Inbound,
+    /// To the customer.
+    Outbound,
+}
+
+/// One item under a message's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "direction", rename_all = "snake_case")]
+pub enum MessageItem {
+    /// A customer's.
+    Inbound(Inbound),
+    /// Ours.
+    Outbound(Outbound),
+    /// Content that was too long for the item beside it.
+    Body {
+        /// As JSON.
+        json: String,
+    },
+}
+
+impl MessageItem {
+    fn json_mut(&mut self) -> Option<(&mut String, usize)> {
+        match self {
+            Self::Inbound(it) => Some((&mut it.event, INLINE_EVENT)),
+            Self::Outbound(it) => Some((&mut it.content, INLINE)),
+            Self::Body { .. } => None,
+        }
+    }
+
+    /// Which way it went.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        match self {
+            Self::Inbound(_) => Direction::Inbound,
+            Self::Outbound(_) | Self::Body { .. } => Direction::Outbound,
+        }
+    }
+}
+
+/// A message with its key.
+pub type Sorted = (MessageKey, MessageItem);
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours: the message may go out.
+    Ours,
+    /// The message is there already, and decides.
+    Existing(Box<Outbound>),
+}
+
+/// A step that Meta told of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeardStep {
+    /// The attempt, from 1.
+    pub attempt: u8,
+    /// The step.
+    pub step: Step,
+    /// Meta's time of it.
+    pub at: Timestamp,
+    /// Meta's id of the attempt.
+    pub wamid: Wamid,
+    /// What Meta charges.
+    pub pricing: Option<Pricing>,
+    /// Meta's reason for `failed`.
+    pub fault: Option<Fault>,
+}
+
+/// What became of steps that Meta told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// Merged: the message as it is now.
+    Merged(Box<Outbound>),
+    /// There is no such message of this number and connection.
+    Foreign,
+}
+
+/// What was remarked on a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Meta's time of it.
+    pub at: Timestamp,
+    /// The emoji of a reaction, or the new content of an edit as JSON; nothing where a reaction was taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+}
+
+/// The kinds of remark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemarkKind {
+    /// An emoji.
+    Reaction,
+    /// New content.
+    Edit,
+    /// Deleted for everyone.
+    Revoke,
+}
+
+impl RemarkKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reaction => "reaction",
+            Self::Edit => "edit",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
+impl Store {
+    /// Keeps a message unless it is there; then what is there. Long content is written first, beside it.
+    async fn put_message(&self, key: &MessageKey, mut item: MessageItem) -> Result<Written<MessageItem>, StoreError> {
+        if let Some((json, inline)) = item.json_mut().filter(|(json, inline)| json.len() > *inline) {
+            debug_assert!(inline >= INLINE, "content that is inline stays inline");
+            let body = MessageItem::Body { json: std::mem::take(json) };
+            let _: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, None, Condition::Always).await?;
+        }
+        self.dynamo.put(&keys::message(key), &item, None, None, Condition::Absent).await
+    }
+
+    /// Keeps a customer's message: false if it was there already. Only this creates one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_inbound(&self, key: &MessageKey, inbound: Inbound) -> Result<bool, StoreError> {
+        Ok(matches!(self.put_message(key, MessageItem::Inbound(inbound)).await?, Written::Done))
+    }
+
+    /// Claims a message of ours, or keeps one that ended before it was tried.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim(&self, key: &MessageKey, outbound: Outbound) -> Result<Claim, StoreError> {
+        match self.put_message(key, MessageItem::Outbound(outbound)).await? {
+            Written::Done => Ok(Claim::Ours),
+            Written::Lost(Some(MessageItem::Outbound(it))) => Ok(Claim::Existing(Box::new(it))),
+            Written::Lost(_) => Err(StoreError::Contended { what: "message" }),
+        }
+    }
+
+    /// Claims a message again after a definite no. False if somebody else was first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn reclaim(&self, key: &MessageKey, attempt: u8, number: &NumberId, to: &Customer, at: Timestamp) -> Result<bool, StoreError> {
+        let update = Update::existing()
+            .when("phase", &Phase::Released)?
+            .set("phase", &Phase::Sending)?
+            .set("number", number)?
+            .set("to", to)?
+            .set(&format!("attempt_{attempt}.claimed_at"), &at)?;
+        self.updated(key, update).await
+    }
+
+    /// Claims the second attempt of a reply whose first one may or may not have been sent. False if somebody else was first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim_second(&self, key: &MessageKey, to: &Customer, at: Timestamp) -> Result<bool, StoreError> {
+        let update = Update::existing()
+            .when("phase", &Phase::Sending)?
+            .when("attempt", &1)?
+            .set("attempt", &2)?
+            .set("to", to)?
+            .set("attempt_2", &Attempt { claimed_at: Some(at), ..Attempt::default() })?;
+        self.updated(key, update).await
+    }
+
+    /// Meta took it. A status may have told so before: what was seen first stays. The message as it is now; `None` if it is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn accepted(
+        &self,
+        key: &MessageKey,
+        attempt: u8,
+        wamid: &Wamid,
+        held: bool,
+        at: Timestamp,
+    ) -> Result<Option<Outbound>, StoreError> {
+        let phase = if held { Phase::Held } else { Phase::Accepted };
+        let update = Update::existing()
+            .set("phase", &phase)?
+            .set_first(&format!("attempt_{attempt}.accepted_at"), &at)?
+            .set_first(&format!("attempt_{attempt}.wamid"), wamid)?;
+        let updated: Result<MessageItem, Option<MessageItem>> = self.dynamo.update(&keys::message(key), update).await?;
+        Ok(match updated {
+            Ok(MessageItem::Outbound(it)) => Some(it),
+            Ok(_) | Err(_) => None,
+        })
+    }
+
+    /// Meta definitely did not take it; it may be tried again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn released(&self, key: &MessageKey, throttled: bool) -> Result<(), StoreError> {
+        let update = Update::existing().when("phase", &Phase::Sending)?.set("phase", &Phase::Released)?;
+        let update = if throttled { update.increment("throttled") } else { update };
+        self.updated(key, update).await.map(|_| ())
+    }
+
+    /// It ended by our own doing: failed, or nobody knows. The message as it is now; `None` if it had ended before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ended(&self, key: &MessageKey, from: Phase, to: Phase, ending: &Ending, at: Timestamp) -> Result<Option<Outbound>, StoreError> {
+        let mut update = Update::existing().when("phase", &from)?.set("phase", &to)?.set("ended_at", &at)?;
+        if let Some(it) = &ending.code {
+            update = update.set("code", it)?;
+        }
+        if let Some(it) = &ending.note {
+            update = update.set("note", it)?;
+        }
+        if let Some(it) = &ending.retry {
+            update = update.set("retry", it)?;
+        }
+        let updated: Result<MessageItem, Option<MessageItem>> = self.dynamo.update(&keys::message(key), update).await?;
+        Ok(match updated {
+            Ok(MessageItem::Outbound(it)) => Some(it),
+            Ok(_) | Err(_) => None,
+        })
+    }
+
+    async fn updated(&self, key: &MessageKey, update: Update) -> Result<bool, StoreError> {
+        let updated: Result<MessageItem, Option<MessageItem>> = self.dynamo.update(&keys::message(key), update).await?;
+        Ok(updated.is_ok())
+    }
+
+    /// Merges steps that Meta told into a message, if it is of this number and connection: in any order, any number of times.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hear(&self, key: &MessageKey, connection: &ConnectionId, number: &NumberId, steps: &[HeardStep]) -> Result<Heard, StoreError> {
+        let mut update = Update::existing().when("direction", &"outbound")?.when("connection", connection)?.when("number", number)?;
+        let mut seen = Vec::new();
+        for it in steps {
+            let attempt = format!("attempt_{}", it.attempt);
+            for (name, value) in [("wamid", Value::Wamid(&it.wamid)), (it.step.name(), Value::Time(it.at))] {
+                let path = format!("{attempt}.{name}");
+                // DynamoDB refuses an update that names a path twice.
+                if !seen.contains(&path) {
+                    update = update.set_first(&path, &value)?;
+                    seen.push(path);
+                }
+            }
+            if let Some(fault) = it.fault.as_ref().filter(|_| it.step == Step::Failed) {
+                let path = format!("{attempt}.fault");
+                if !seen.contains(&path) {
+                    update = update.set_first(&path, fault)?;
+                    seen.push(path);
+                }
+            }
+            if let Some(pricing) = it.pricing.as_ref().filter(|_| !seen.iter().any(|it| it == "pricing")) {
+                update = update.set_first("pricing", pricing)?;
+                seen.push("pricing".to_owned());
+            }
+            update = update.when_present(&attempt);
+        }
+        let updated: Result<MessageItem, Option<MessageItem>> = self.dynamo.update(&keys::message(key), update).await?;
+        Ok(match updated {
+            Ok(MessageItem::Outbound(it)) => Heard::Merged(Box::new(it)),
+            Ok(_) | Err(_) => Heard::Foreign,
+        })
+    }
+
+    /// A message, wherever in the parts of a conversation it lies.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn message(
+        &self,
+        parts: impl IntoIterator<Item = &ConversationId>,
+        at: Timestamp,
+        id: &MessageId,
+    ) -> Result<Option<Sorted>, StoreError> {
+        for part in parts {
+            let key = MessageKey { conversation: part.clone(), at, id: id.clone() };
+            if let Some(it) = self.dynamo.get::<MessageItem>(&keys::message(&key), Read::Strong).await? {
+                return Ok(Some((key, it.value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The messages of a conversation and its parts between two times, both included, in order; long content is joined in.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn messages(
+        &self,
+        parts: impl IntoIterator<Item = &ConversationId>,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<Sorted>, StoreError> {
+        let (from, to) = (format!("{}#", from.sortable()), format!("{}#~", to.sortable()));
+        self.sorted(parts, Range { from: &from, to: &to, newest_first: false, limit: None }).await
+    }
+
+    /// The newest messages of a conversation and its parts, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_messages(&self, parts: impl IntoIterator<Item = &ConversationId>, limit: usize) -> Result<Vec<Sorted>, StoreError> {
+        // A message may have its content beside it: at most twice as many items.
+        let range = Range { from: "0000000000000#", to: "9999999999999#~", newest_first: true, limit: Some(limit * 2) };
+        let mut found = self.sorted(parts, range).await?;
+        found.reverse();
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn sorted(&self, parts: impl IntoIterator<Item = &ConversationId>, range: Range<'_>) -> Result<Vec<Sorted>, StoreError> {
+        let mut found = Vec::new();
+        let mut bodies = Vec::new();
+        for part in parts {
+            let items: Vec<(String, MessageItem)> = self.dynamo.query(Table::Messages, &keys::messages(part), range).await?;
+            for (sk, item) in items {
+                let Some(key) = message_key(part, sk.strip_suffix("#BODY").unwrap_or(&sk)) else { continue };
+                match item {
+                    MessageItem::Body { json } => bodies.push((key, json)),
+                    item => found.push((key, item)),
+                }
+            }
+        }
+        found.sort_by(|one: &Sorted, other: &Sorted| (one.0.at, &one.0.id).cmp(&(other.0.at, &other.0.id)));
+        for (key, body) in bodies {
+            let message = found.iter_mut().find(|it| it.0 == key);
+            if let Some((json, _)) = message.and_then(|it| it.1.json_mut()).filter(|it| it.0.is_empty()) {
+                *json = body;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Erases a customer's message, as they asked; that there was one stays.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase(&self, key: &MessageKey) -> Result<(), StoreError> {
+        let update = Update::existing().set("erased", &true)?.remove("event");
+        self.updated(key, update).await?;
+        self.dynamo.delete(&keys::body(key)).await
+    }
+
+    /// Keeps a remark on a message, whether the message is here yet or not; the latest of Meta's times wins.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remark(
+        &self,
+        conversation: &ConversationId,
+        number: &NumberId,
+        target: &Wamid,
+        kind: RemarkKind,
+        remark: &Remark,
+    ) -> Result<(), StoreError> {
+        let key = keys::remark(conversation, number, target, kind.name());
+        let version = |it: &Remark| u64::try_from(it.at.as_millis()).unwrap_or(0);
+        let mut condition = Condition::Absent;
+        for _ in 0..RACES {
+            let written: Written<Remark> = self.dynamo.put(&key, remark, Some(version(remark)), None, condition).await?;
+            match written {
+                Written::Lost(Some(there)) if there.at < remark.at => condition = Condition::Version(version(&there)),
+                Written::Lost(None) => condition = Condition::Absent,
+                Written::Lost(Some(_)) | Written::Done => return Ok(()),
+            }
+        }
+        Err(StoreError::Contended { what: "remark" })
+    }
+
+    /// What was remarked on a message of a customer or of ours.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remark_on(
+        &self,
+        conversation: &ConversationId,
+        number: &NumberId,
+        target: &Wamid,
+        kind: RemarkKind,
+    ) -> Result<Option<Remark>, StoreError> {
+        let key = keys::remark(conversation, number, target, kind.name());
+        Ok(self.dynamo.get(&key, Read::Strong).await?.map(|it| it.value))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Value<'a> {
+    Wamid(&'a Wamid),
+    Time(Timestamp),
+}
+
+fn message_key(conversation: &ConversationId, sort_key: &str) -> Option<MessageKey> {
+    let (at, id) = sort_key.split_once('#')?;
+    let at = Timestamp::from_millis(at.parse().ok()?);
+    Some(MessageKey { conversation: conversation.clone(), at, id: MessageId::parse(id).ok()? })
+}
+
+fn json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|source| StoreError::Unwritable { source: Box::new(source) })
+}

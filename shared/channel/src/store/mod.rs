@@ -1,0 +1,97 @@
+//! The store: what is kept of connections, conversations and messages, in three DynamoDB tables.
+//!
+//! Read an item, decide in Rust, write it only if it has not moved; a lost race decides again. Merges that are true in any order are single
+//! updates without a read. Keys are built in `keys` alone; the SDK is known to `dynamo` alone.
+
+mod config;
+mod conversations;
+mod dynamo;
+mod keys;
+mod messages;
+
+pub use config::{App, AppOwner, Attachment, Changed, NumberItem, StoredConnection};
+pub use conversations::{Addressed, Stored};
+pub use dynamo::Tables;
+pub use messages::{
+    Attempt, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Sorted, Writer,
+};
+
+use crate::aws::Aws;
+use crate::redelivery::Retryable;
+
+/// How often a lost race is decided again before the job is left to its next delivery.
+const RACES: usize = 8;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// DynamoDB did not answer, or answered that it could not.
+    #[error("DynamoDB's {action} failed{}", code.as_deref().map(|it| format!(" with {it}")).unwrap_or_default())]
+    Unavailable {
+        /// The action.
+        action: &'static str,
+        /// DynamoDB's error code, if it answered.
+        code: Option<String>,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An item does not have the shape that this version knows.
+    #[error("item `{key}` does not decode")]
+    Corrupt {
+        /// Its key, which holds no address.
+        key: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A value cannot be written as an item.
+    #[error("a value cannot be written as an item")]
+    Unwritable {
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Others wrote the same item again and again.
+    #[error("item of `{what}` moved under every try to write it")]
+    Contended {
+        /// What kind of item.
+        what: &'static str,
+    },
+}
+
+impl Retryable for StoreError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            // An item that a newer version wrote is readable again once that version runs here.
+            Self::Unavailable { .. } | Self::Contended { .. } | Self::Corrupt { .. } => true,
+            Self::Unwritable { .. } => false,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "store_unavailable",
+            Self::Corrupt { .. } => "item_corrupt",
+            Self::Unwritable { .. } => "item_unwritable",
+            Self::Contended { .. } => "item_contended",
+        }
+    }
+}
+
+/// The store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dynamo: dynamo::Dynamo,
+}
+
+impl Store {
+    /// The store over these tables.
+    #[must_use]
+    pub fn new(client: aws_sdk_dynamodb::Client, tables: Tables) -> Self {
+        Self { dynamo: dynamo::Dynamo::new(client, tables) }
+    }
+
+    /// The store over these tables, by the environment's credentials and endpoint.
+    #[must_use]
+    pub fn over(aws: &Aws, tables: Tables) -> Self {
+        Self::new(aws_sdk_dynamodb::Client::from_conf(aws.dynamodb()), tables)
+    }
+}

@@ -1,0 +1,187 @@
+//! Turns: one message of a customer, handed to an agent.
+
+use domain::conversation::{Conversation, Span, Standing};
+use domain::ids::{AgentId, MessageId, MessageKey, NumberId, TenantId, Wamid};
+use domain::message::{Content, Event, Message, Profile};
+use domain::time::Timestamp;
+
+use crate::feed::body;
+use crate::jobs::{From, MissedMessage, QuotedMessage, StandingNow, Turn, V1};
+use crate::queues::{Entry, Queue, QueueError, Queues};
+use crate::redelivery::Retryable;
+use crate::store::{Direction, MessageItem, Sorted, Store, StoreError};
+
+/// A quote, or a deletion, is looked for among this many of the newest messages.
+pub(crate) const LOOKS_BACK: usize = 200;
+/// At most this many of the messages that an agent missed are told, the newest of them.
+const MISSED_TOLD: usize = 20;
+
+/// Why a turn was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// What belongs to the turn could not be read.
+    #[error("a turn could not be put together")]
+    Store {
+        /// The cause.
+        #[from]
+        source: StoreError,
+    },
+    /// The queue did not take it.
+    #[error("a turn could not be handed over")]
+    Queue {
+        /// The cause.
+        #[from]
+        source: QueueError,
+    },
+}
+
+impl Retryable for TurnError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store { source } => source.is_retryable(),
+            Self::Queue { source } => source.is_retryable(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store { source } => source.code(),
+            Self::Queue { source } => source.code(),
+        }
+    }
+}
+
+/// One message, and to whom it goes.
+pub(crate) struct HandOver<'a> {
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) agent: &'a AgentId,
+    pub(crate) number: &'a NumberId,
+    pub(crate) profile: &'a Profile,
+    pub(crate) key: &'a MessageKey,
+    pub(crate) message: &'a Message,
+    pub(crate) is_late: bool,
+    pub(crate) missed: Option<&'a Span>,
+}
+
+/// Hands a message over to an agent, on `turns.fifo`: the group is the conversation, the deduplication id the message's.
+pub(crate) async fn hand_over(
+    store: &Store,
+    queues: &Queues,
+    conversation: &Conversation,
+    it: HandOver<'_>,
+    now: Timestamp,
+) -> Result<(), TurnError> {
+    let Some(customer) = conversation.customer() else { return Ok(()) };
+    let quoted = match &it.message.quoted {
+        Some(quoted) => Some(quote(store, conversation, it.number, &quoted.wamid).await?),
+        None => None,
+    };
+    let missed = match it.missed {
+        Some(span) => missed(store, conversation, span).await?,
+        None => Vec::new(),
+    };
+    let turn = Turn {
+        v: V1,
+        turn: it.key.to_string(),
+        tenant: it.tenant.clone(),
+        agent: it.agent.clone(),
+        connection: conversation.connection.clone(),
+        conversation: conversation.id.clone(),
+        number: it.number.clone(),
+        customer,
+        profile: it.profile.clone(),
+        wamid: it.message.wamid.clone(),
+        at: it.message.at,
+        content: it.message.content.clone(),
+        quoted,
+        referral: it.message.referral.clone(),
+        forwarded: it.message.forwarded,
+        standing: match conversation.standing(now) {
+            Standing::Open { until } => StandingNow::Open { until },
+            Standing::AwaitingReply { since } => StandingNow::AwaitingReply { since },
+            Standing::TemplateOnly { closed_at } => StandingNow::TemplateOnly { closed_at },
+        },
+        late: it.is_late,
+        missed,
+    };
+    let entry = Entry {
+        body: body(&turn),
+        group: Some(conversation.id.to_string()),
+        deduplication: Some(it.key.id.to_string()),
+    };
+    queues.send(Queue::Turns, vec![entry]).await?;
+    Ok(())
+}
+
+/// The message that a customer quoted, as far as it is known here.
+async fn quote(store: &Store, conversation: &Conversation, number: &NumberId, wamid: &Wamid) -> Result<QuotedMessage, StoreError> {
+    let newest = store.newest_messages(conversation.everywhere(), LOOKS_BACK).await?;
+    let found = newest.iter().find(|it| is_message(it, number, wamid));
+    let (from, kind, text) = match found {
+        Some(it) => {
+            let (kind, text) = words(&it.1);
+            (Some(side(&it.1)), Some(kind), text)
+        }
+        None => (None, None, None),
+    };
+    Ok(QuotedMessage { wamid: wamid.clone(), from, kind, text })
+}
+
+/// Is this the message that Meta calls by this wamid on this number?
+pub(crate) fn is_message(sorted: &Sorted, number: &NumberId, wamid: &Wamid) -> bool {
+    match &sorted.1 {
+        MessageItem::Inbound(it) => it.number == *number && sorted.0.id == MessageId::of_inbound(number, wamid),
+        MessageItem::Outbound(it) => it.number.as_ref() == Some(number) && it.attempt_of(wamid).is_some(),
+        MessageItem::Body { .. } => false,
+    }
+}
+
+/// What an agent missed, oldest first: at most the newest [`MISSED_TOLD`].
+async fn missed(store: &Store, conversation: &Conversation, span: &Span) -> Result<Vec<MissedMessage>, StoreError> {
+    let mut all: Vec<MissedMessage> = store
+        .messages(conversation.everywhere(), span.first.at, Timestamp::MAX)
+        .await?
+        .iter()
+        .map(|it| {
+            let (kind, text) = words(&it.1);
+            MissedMessage { at: it.0.at, from: side(&it.1), kind, text }
+        })
+        .collect();
+    let surplus = all.len().saturating_sub(MISSED_TOLD);
+    all.drain(..surplus);
+    Ok(all)
+}
+
+fn side(item: &MessageItem) -> From {
+    match item.direction() {
+        Direction::Inbound => From::Customer,
+        Direction::Outbound => From::Business,
+    }
+}
+
+/// What a message is, and its words if it has any.
+fn words(item: &MessageItem) -> (String, Option<String>) {
+    match item {
+        MessageItem::Inbound(it) => match it.event() {
+            Some(Event::Message(it) | Event::Standby(it)) => (it.content.kind().to_owned(), text(&it.content)),
+            Some(_) => ("note".to_owned(), None),
+            None => ("erased".to_owned(), None),
+        },
+        MessageItem::Outbound(it) => {
+            let content: Option<serde_json::Value> = serde_json::from_str(it.content()).ok();
+            let member = |name: &str| content.as_ref().and_then(|it| it.get(name)).and_then(|it| it.as_str()).map(str::to_owned);
+            (it.kind.clone(), member("text").or_else(|| member("body")).or_else(|| member("caption")))
+        }
+        MessageItem::Body { .. } => (String::new(), None),
+    }
+}
+
+fn text(content: &Content) -> Option<String> {
+    match content {
+        Content::Text { text } | Content::Button { text, .. } => Some(text.clone()),
+        Content::ButtonReply { title, .. } | Content::ListReply { title, .. } => Some(title.clone()),
+        Content::FlowReply { body, .. } => body.clone(),
+        Content::Image(it) | Content::Video(it) | Content::Audio(it) | Content::Document(it) | Content::Sticker(it) => it.caption.clone(),
+        Content::ContactShared { .. } | Content::Unsupported { .. } => None,
+    }
+}

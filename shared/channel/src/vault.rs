@@ -1,0 +1,491 @@
+//! Secrets at rest: sealed with AES-256-GCM under a key that has a name.
+//!
+//! Must not know where sealed values are stored nor where the key comes from. The key's name travels with every sealed value, so
+//! that keys wrapped by KMS can take the place of the one master key without touching what is stored.
+
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
+
+use aes_gcm::aead::{Aead, Generate, Payload};
+use aes_gcm::aes::cipher::consts::U12;
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::redelivery::Retryable;
+
+/// The nonce's length in bytes, the one for which GCM is made:
+/// <https://nvlpubs.nist.gov/nistpubs/Legacy/SP/nistspecialpublication800-38d.pdf>. Random nonces are good for 2³² values under
+/// one key, far more than tokens are ever set.
+const NONCE_BYTES: usize = 12;
+
+/// A secret has a hint only from this many characters on: of less, four would tell too much.
+const HINT_FROM: usize = 12;
+
+/// The id of the master key that the environment gives: what is sealed says under which key.
+pub const MASTER_KEY_ID: &str = "master";
+
+/// A token, an app secret or another text that nobody may see: not printed, wiped from memory when dropped, compared in
+/// constant time.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// From plain text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    /// The text itself: for the one place that needs it, never for logs or errors.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The last four characters, by which a person recognises it. None if it is shorter than 12.
+    pub fn hint(&self) -> Option<String> {
+        let length = self.0.chars().count();
+        (length >= HINT_FROM).then(|| self.0.chars().skip(length - 4).collect())
+    }
+}
+
+/// Prints that there is one.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// In constant time for equal lengths; a length is no secret.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::new(text))
+    }
+}
+
+/// Whose secret it is and which: a sealed value opens only under the same, so nobody can move it to another item or field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdditionalData {
+    owner: String,
+    field: &'static str,
+}
+
+impl AdditionalData {
+    /// A secret of a connection.
+    pub fn of_connection(connection: &str, field: &'static str) -> Self {
+        Self {
+            owner: format!("connection {connection}"),
+            field,
+        }
+    }
+
+    /// A secret of an app.
+    pub fn of_app(app: &str, field: &'static str) -> Self {
+        Self {
+            owner: format!("app {app}"),
+            field,
+        }
+    }
+
+    /// Lengths first, so that no two lists of parts have the same bytes.
+    fn bytes(&self, key_id: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in [key_id, &self.owner, self.field] {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        bytes
+    }
+}
+
+/// A sealed secret as it is stored: `v1.<key id>.<base64url of nonce, ciphertext and tag>`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sealed {
+    key_id: String,
+    /// Nonce, ciphertext, tag.
+    bytes: Vec<u8>,
+}
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "v1.{}.{}",
+            self.key_id,
+            URL_SAFE_NO_PAD.encode(&self.bytes)
+        )
+    }
+}
+
+/// Prints under which key it is sealed.
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed(v1.{}.…)", self.key_id)
+    }
+}
+
+impl FromStr for Sealed {
+    type Err = VaultError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('.');
+        let (Some("v1"), Some(key_id), Some(encoded), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(VaultError::Malformed);
+        };
+        let bytes = URL_SAFE_NO_PAD
+            .decode(encoded)
+            .map_err(|_| VaultError::Malformed)?;
+        if !is_key_id(key_id) || bytes.len() < NONCE_BYTES {
+            return Err(VaultError::Malformed);
+        }
+        Ok(Self {
+            key_id: key_id.to_owned(),
+            bytes,
+        })
+    }
+}
+
+impl TryFrom<String> for Sealed {
+    type Error = VaultError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Sealed> for String {
+    fn from(sealed: Sealed) -> Self {
+        sealed.to_string()
+    }
+}
+
+/// Why something was not sealed or not opened. Says nothing of any secret.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The master key is no base64 of 32 bytes.
+    #[error("the master key is not 32 bytes of base64")]
+    MasterKey,
+    /// A key id is 1 to 64 letters, digits, `-` and `_`.
+    #[error(
+        "the key id `{0}` has other characters than letters, digits, `-` and `_`, or is empty or too long"
+    )]
+    KeyId(String),
+    /// Sealed under a key that this vault does not hold.
+    #[error("sealed under key `{sealed_under}`, and the vault holds `{held}`")]
+    OtherKey {
+        /// The key that would open it.
+        sealed_under: String,
+        /// The key that is here.
+        held: String,
+    },
+    /// Not what was sealed under this key for this owner and field.
+    #[error("the sealed value was tampered with, or belongs to another owner or field")]
+    Tampered,
+    /// Not in the form in which sealed values are stored.
+    #[error("the sealed value is not of the form `v1.<key id>.<base64url>`")]
+    Malformed,
+    /// The operating system gave no randomness.
+    #[error("no randomness for a nonce")]
+    Randomness(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl Retryable for VaultError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            // A deployment with the right key mends these.
+            Self::MasterKey | Self::KeyId(_) | Self::OtherKey { .. } | Self::Randomness(_) => true,
+            Self::Tampered | Self::Malformed => false,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::MasterKey => "vault_master_key",
+            Self::KeyId(_) => "vault_key_id",
+            Self::OtherKey { .. } => "vault_other_key",
+            Self::Tampered => "vault_tampered",
+            Self::Malformed => "vault_malformed",
+            Self::Randomness(_) => "vault_randomness",
+        }
+    }
+}
+
+/// Seals and opens secrets under one key.
+#[derive(Clone)]
+pub struct Vault {
+    key_id: String,
+    cipher: Aes256Gcm,
+}
+
+/// Prints the key's name.
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault")
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// With a key of 32 bytes in standard base64, and the name under which it is known.
+    ///
+    /// # Errors
+    /// When the key or its name is not of that form.
+    pub fn new(key_id: &str, master_key: &Secret) -> Result<Self, VaultError> {
+        if !is_key_id(key_id) {
+            return Err(VaultError::KeyId(key_id.to_owned()));
+        }
+        let key = Zeroizing::new(
+            STANDARD
+                .decode(master_key.expose().trim())
+                .map_err(|_| VaultError::MasterKey)?,
+        );
+        let cipher = Aes256Gcm::new_from_slice(&key).map_err(|_| VaultError::MasterKey)?;
+        Ok(Self {
+            key_id: key_id.to_owned(),
+            cipher,
+        })
+    }
+
+    /// Seals a secret for its owner and field, with a new random nonce each time.
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
+    pub fn seal(&self, secret: &Secret, field: &AdditionalData) -> Result<Sealed, VaultError> {
+        let nonce = Nonce::<U12>::try_generate()
+            .map_err(|source| VaultError::Randomness(Box::new(source)))?;
+        let payload = Payload {
+            msg: secret.expose().as_bytes(),
+            aad: &field.bytes(&self.key_id),
+        };
+        let ciphertext = self
+            .cipher
+            .encrypt(&nonce, payload)
+            .expect("a secret is far shorter than GCM's 64 GiB");
+        Ok(Sealed {
+            key_id: self.key_id.clone(),
+            bytes: [nonce.as_slice(), &ciphertext].concat(),
+        })
+    }
+
+    /// Opens what was sealed for this owner and field.
+    ///
+    /// # Errors
+    /// When it was sealed under another key, or is not what was sealed.
+    pub fn open(&self, sealed: &Sealed, field: &AdditionalData) -> Result<Secret, VaultError> {
+        if sealed.key_id != self.key_id {
+            return Err(VaultError::OtherKey {
+                sealed_under: sealed.key_id.clone(),
+                held: self.key_id.clone(),
+            });
+        }
+        let (nonce, ciphertext) = sealed
+            .bytes
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or(VaultError::Malformed)?;
+        let payload = Payload {
+            msg: ciphertext,
+            aad: &field.bytes(&self.key_id),
+        };
+        let text = self
+            .cipher
+            .decrypt(&Nonce::<U12>::from(*nonce), payload)
+            .map_err(|_| VaultError::Tampered)?;
+        // Only texts are sealed, so what the tag vouches for is a text.
+        String::from_utf8(text)
+            .map(Secret::new)
+            .map_err(|_| VaultError::Tampered)
+    }
+}
+
+fn is_key_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn vault(key_id: &str, key: u8) -> Vault {
+        Vault::new(key_id, &Secret::new(STANDARD.encode([key; 32]))).expect("a good key")
+    }
+
+    fn field() -> AdditionalData {
+        AdditionalData::of_connection("demo", "access_token")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens_also_after_storage(text in any::<String>(), key in any::<u8>()) {
+            let vault = vault("local", key);
+            let sealed = vault.seal(&Secret::new(text.clone()), &field()).expect("seals");
+            let stored = serde_json::to_string(&sealed).expect("stores");
+            let read: Sealed = serde_json::from_str(&stored).expect("reads");
+            let opened = vault.open(&read, &field()).expect("opens");
+            prop_assert_eq!(opened.expose(), text);
+        }
+
+        #[test]
+        fn any_flipped_bit_is_noticed(text in any::<String>(), position in any::<prop::sample::Index>(), bit in 0_u32..8) {
+            let vault = vault("local", 7);
+            let mut sealed = vault.seal(&Secret::new(text), &field()).expect("seals");
+            let position = position.index(sealed.bytes.len());
+            sealed.bytes[position] ^= 1_u8 << bit;
+            prop_assert!(matches!(vault.open(&sealed, &field()), Err(VaultError::Tampered)));
+        }
+
+        #[test]
+        fn another_owner_or_field_does_not_open(owner in any::<String>(), other in any::<String>()) {
+            prop_assume!(owner != other);
+            let vault = vault("local", 7);
+            let sealed = vault.seal(&Secret::new("x"), &AdditionalData::of_connection(&owner, "token")).expect("seals");
+            for wrong in [
+                AdditionalData::of_connection(&other, "token"),
+                AdditionalData::of_connection(&owner, "app_secret"),
+                AdditionalData::of_app(&owner, "token"),
+            ] {
+                prop_assert!(matches!(vault.open(&sealed, &wrong), Err(VaultError::Tampered)));
+            }
+        }
+
+        #[test]
+        fn additional_data_never_collide(a in any::<[String; 2]>(), b in any::<[String; 2]>()) {
+            let bytes = |it: &[String; 2]| AdditionalData::of_app(&it[1], "token").bytes(&it[0]);
+            prop_assert_eq!(bytes(&a) == bytes(&b), a == b);
+        }
+
+        #[test]
+        fn secrets_are_equal_as_their_texts(a in "[ab]{0,2}", b in "[ab]{0,2}") {
+            prop_assert_eq!(Secret::new(a.clone()) == Secret::new(b.clone()), a == b);
+        }
+
+        #[test]
+        fn reading_a_stored_value_never_panics(text in any::<String>()) {
+            let _ = text.parse::<Sealed>();
+        }
+    }
+
+    #[test]
+    fn additional_data_have_borders() {
+        let split = |key_id: &str, owner: &str| {
+            AdditionalData {
+                owner: owner.into(),
+                field: "f",
+            }
+            .bytes(key_id)
+        };
+        assert_ne!(split("ab", "c"), split("a", "bc"));
+    }
+
+    #[test]
+    fn a_nonce_is_never_used_twice() {
+        let vault = vault("local", 7);
+        let sealed: std::collections::HashSet<String> = (0..100)
+            .map(|_| {
+                vault
+                    .seal(&Secret::new("same"), &field())
+                    .expect("seals")
+                    .to_string()
+            })
+            .collect();
+        assert_eq!(sealed.len(), 100);
+    }
+
+    #[test]
+    fn another_key_is_told_by_its_name_or_noticed() {
+        let sealed = vault("2026-11", 1)
+            .seal(&Secret::new("x"), &field())
+            .expect("seals");
+        let error = vault("2026-12", 2)
+            .open(&sealed, &field())
+            .expect_err("another key");
+        assert_eq!(
+            error.to_string(),
+            "sealed under key `2026-11`, and the vault holds `2026-12`"
+        );
+        assert!(matches!(
+            vault("2026-11", 2).open(&sealed, &field()),
+            Err(VaultError::Tampered)
+        ));
+    }
+
+    #[test]
+    fn keys_and_sealed_values_have_one_form() {
+        for key in [
+            "",
+            "AAAA",
+            "not base64!",
+            &STANDARD.encode([0; 31]),
+            &STANDARD.encode([0; 33]),
+        ] {
+            assert!(
+                matches!(
+                    Vault::new("local", &Secret::new(key)),
+                    Err(VaultError::MasterKey)
+                ),
+                "{key}"
+            );
+        }
+        let good = Secret::new(STANDARD.encode([0; 32]));
+        for key_id in ["", "a.b", "ü", &"a".repeat(65)] {
+            assert!(
+                matches!(Vault::new(key_id, &good), Err(VaultError::KeyId(_))),
+                "{key_id}"
+            );
+        }
+        let bytes = URL_SAFE_NO_PAD.encode([0; 28]);
+        assert!(format!("v1.local.{bytes}").parse::<Sealed>().is_ok());
+        for text in [
+            "",
+            "v1.local",
+            "v1.local.AAAA",
+            &format!("v2.local.{bytes}"),
+            &format!("v1.local.{bytes}.x"),
+            "v1.local.!",
+        ] {
+            assert!(
+                matches!(text.parse::<Sealed>(), Err(VaultError::Malformed)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hint_is_four_of_at_least_twelve() {
+        assert_eq!(Secret::new("abcdefghijk").hint(), None);
+        assert_eq!(Secret::new("abcdefghijkl").hint().as_deref(), Some("ijkl"));
+        assert_eq!(Secret::new("ääääääääöüßé").hint().as_deref(), Some("öüßé"));
+    }
+
+    #[test]
+    fn nothing_prints_a_secret() {
+        let secret = Secret::new("example-token-0123456789");
+        let vault = vault("local", b'k');
+        let sealed = vault.seal(&secret, &field()).expect("seals");
+        assert_eq!(
+            format!("{secret:?} {sealed:?}"),
+            "Secret(…) Sealed(v1.local.…)"
+        );
+        assert_eq!(format!("{vault:?}"), "Vault { key_id: \"local\", .. }");
+    }
+}

@@ -1,0 +1,128 @@
+//! A connection: the credentials of one WhatsApp Business account with its numbers, and its lifecycle.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
+use crate::time::Timestamp;
+
+/// How long a send waits for a connection that stopped: long enough to replace a token.
+pub const WAITS_FOR: Duration = Duration::from_mins(10);
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum State {
+    /// Does not send.
+    Stopped,
+    /// Being checked with Meta.
+    Starting,
+    /// Sends.
+    Running,
+    /// Does not send: Meta refused its credentials or its account.
+    Error,
+}
+
+/// Where a connection stands, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// Where it stands.
+    pub state: State,
+    /// When it last began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_since: Option<Timestamp>,
+    /// When it last ceased to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Timestamp>,
+}
+
+/// What a job that wants to send does about the lifecycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// Goes on.
+    Allowed,
+    /// Comes back later: the connection may run again soon.
+    Waits,
+    /// Ends, as `not_running`.
+    Refused,
+}
+
+impl Lifecycle {
+    /// A connection that runs from `at` on.
+    #[must_use]
+    pub fn running(at: Timestamp) -> Self {
+        Self { state: State::Running, running_since: Some(at), stopped_at: None }
+    }
+
+    /// RUNNING from `at` on.
+    #[must_use]
+    pub fn started(self, at: Timestamp) -> Self {
+        Self { state: State::Running, running_since: Some(at), ..self }
+    }
+
+    /// STOPPED or ERROR from `at` on. What is not running keeps the time at which it ceased to.
+    #[must_use]
+    pub fn ended(self, state: State, at: Timestamp) -> Self {
+        let stopped_at = if self.state == State::Running { Some(at) } else { self.stopped_at.or(Some(at)) };
+        Self { state, stopped_at, ..self }
+    }
+
+    /// May a job send at `now`?
+    #[must_use]
+    pub fn sending(&self, now: Timestamp) -> Sending {
+        if self.state == State::Running {
+            return Sending::Allowed;
+        }
+        match self.stopped_at {
+            Some(at) if now >= at.plus(WAITS_FOR) => Sending::Refused,
+            Some(_) => Sending::Waits,
+            // It never ran: there is nothing to wait for.
+            None => Sending::Refused,
+        }
+    }
+}
+
+/// A connection without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What people call it.
+    pub name: String,
+    /// The Meta app whose webhooks carry its messages.
+    pub app: AppId,
+    /// The WhatsApp Business account.
+    pub waba: WabaId,
+    /// Its numbers, in the order in which first sends rotate.
+    pub numbers: Vec<NumberId>,
+    /// Where it stands.
+    pub lifecycle: Lifecycle,
+    /// Grows with every replacement of the access token.
+    pub token_generation: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    #[test]
+    fn what_waits_for_a_stopped_connection_waits_ten_minutes() {
+        let it = Lifecycle::running(NOW).ended(State::Error, NOW.plus(Duration::from_mins(1)));
+        assert_eq!(it.sending(NOW.plus(Duration::from_mins(2))), Sending::Waits);
+        assert_eq!(it.sending(NOW.plus(Duration::from_secs(11 * 60 - 1))), Sending::Waits);
+        assert_eq!(it.sending(NOW.plus(Duration::from_mins(11))), Sending::Refused);
+        assert_eq!(it.started(NOW.plus(Duration::from_mins(12))).sending(NOW.plus(Duration::from_mins(12))), Sending::Allowed);
+    }
+
+    #[test]
+    fn a_second_stop_does_not_prolong_the_wait() {
+        let it = Lifecycle::running(NOW).ended(State::Error, NOW).ended(State::Stopped, NOW.plus(Duration::from_mins(9)));
+        assert_eq!(it.sending(NOW.plus(Duration::from_mins(10))), Sending::Refused);
+    }
+}

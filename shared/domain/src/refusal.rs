@@ -1,0 +1,200 @@
+//! Refusals: what the system will not do, why, and what to do instead. A refusal is an outcome, not an error.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// Whether it makes sense to send the same again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "retry", rename_all = "snake_case")]
+pub enum Retry {
+    /// Never as it is.
+    Never,
+    /// Once what the note says is mended.
+    Fix,
+    /// Not before this time.
+    Later {
+        /// Milliseconds since the Unix epoch.
+        retry_at: Timestamp,
+    },
+}
+
+/// Why a free-form message is not sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The window is closed (or never opened).
+    TemplateOnly {
+        /// When it closed.
+        closed_at: Option<Timestamp>,
+    },
+    /// The business wrote first, and the customer has not answered yet.
+    AwaitingReply {
+        /// When the business wrote.
+        since: Timestamp,
+    },
+    /// A person has the conversation.
+    TakenByPerson,
+    /// Another responder has the thread.
+    HandledElsewhere,
+    /// The agent is not attached to the connection.
+    NotAttached,
+    /// The connection has not been running for ten minutes or more.
+    NotRunning,
+    /// The number that the customer knows is no longer the connection's.
+    SenderGone,
+    /// There is no such conversation under this connection.
+    UnknownConversation,
+    /// The job contradicts itself or names what cannot be sent: what is wrong and what to do, per member.
+    Invalid {
+        /// Each as `member: what is wrong; what to do`.
+        problems: Vec<String>,
+    },
+    /// An earlier part of the same long text failed.
+    PartFailed,
+    /// The customer's address cannot be sent to any more.
+    NoAddress,
+}
+
+impl Refusal {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TemplateOnly { .. } => "template_only",
+            Self::AwaitingReply { .. } => "awaiting_reply",
+            Self::TakenByPerson => "taken_by_person",
+            Self::HandledElsewhere => "handled_elsewhere",
+            Self::NotAttached => "not_attached",
+            Self::NotRunning => "not_running",
+            Self::SenderGone => "sender_gone",
+            Self::UnknownConversation => "unknown_conversation",
+            Self::Invalid { .. } => "invalid",
+            Self::PartFailed => "part_failed",
+            Self::NoAddress => "no_address",
+        }
+    }
+
+    /// What a person is told: what is wrong and the next step.
+    #[must_use]
+    pub fn note(&self) -> String {
+        match self {
+            Self::TemplateOnly { .. } => "It's been over 24 hours since the last reply. Select a WhatsApp template to continue.".to_owned(),
+            Self::AwaitingReply { .. } => "Waiting for customer reply. Messaging will be available once they respond.".to_owned(),
+            Self::TakenByPerson => "A person has this conversation. The agent may answer again once it is released.".to_owned(),
+            Self::HandledElsewhere => {
+                "Another app answers this customer now. Wait until control is passed or the customer writes to us again.".to_owned()
+            }
+            Self::NotAttached => "The agent is not attached to this connection. Attach it, then send again.".to_owned(),
+            Self::NotRunning => "The connection is not running. Start it, then send again.".to_owned(),
+            Self::SenderGone => {
+                "The number that this customer knows is no longer connected. Send a template, or wait until they write.".to_owned()
+            }
+            Self::UnknownConversation => {
+                "There is no such conversation under this connection. Take the conversation from the turn.".to_owned()
+            }
+            Self::Invalid { problems } => problems.join(" "),
+            Self::PartFailed => {
+                "An earlier part of this text was not sent, so this one was not either. Send the rest again if it is still wanted."
+                    .to_owned()
+            }
+            Self::NoAddress => "No address of this customer can be sent to. Wait until they write.".to_owned(),
+        }
+    }
+
+    /// Whether to send the same again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::NotAttached | Self::NotRunning | Self::Invalid { .. } | Self::UnknownConversation => Retry::Fix,
+            Self::TemplateOnly { .. }
+            | Self::AwaitingReply { .. }
+            | Self::TakenByPerson
+            | Self::HandledElsewhere
+            | Self::SenderGone
+            | Self::PartFailed
+            | Self::NoAddress => Retry::Never,
+        }
+    }
+
+    /// When the window closed, where that is the reason.
+    #[must_use]
+    pub fn closed_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::TemplateOnly { closed_at } => *closed_at,
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    /// Every refusal, with the code that agents and the platform match on and whether the same may be sent again.
+    fn all() -> Vec<(Refusal, &'static str, Retry)> {
+        vec![
+            (Refusal::TemplateOnly { closed_at: Some(AT) }, "template_only", Retry::Never),
+            (Refusal::AwaitingReply { since: AT }, "awaiting_reply", Retry::Never),
+            (Refusal::TakenByPerson, "taken_by_person", Retry::Never),
+            (Refusal::HandledElsewhere, "handled_elsewhere", Retry::Never),
+            (Refusal::NotAttached, "not_attached", Retry::Fix),
+            (Refusal::NotRunning, "not_running", Retry::Fix),
+            (Refusal::SenderGone, "sender_gone", Retry::Never),
+            (Refusal::UnknownConversation, "unknown_conversation", Retry::Fix),
+            (Refusal::Invalid { problems: vec!["id: no UUIDv7; send one.".to_owned()] }, "invalid", Retry::Fix),
+            (Refusal::PartFailed, "part_failed", Retry::Never),
+            (Refusal::NoAddress, "no_address", Retry::Never),
+        ]
+    }
+
+    #[test]
+    fn every_refusal_has_a_code_of_its_own_a_note_and_a_word_on_sending_again() {
+        let mut codes = BTreeSet::new();
+        let mut notes = BTreeSet::new();
+        for (refusal, code, retry) in all() {
+            assert_eq!((refusal.code(), refusal.retry()), (code, retry));
+            assert!(codes.insert(code), "{code} twice");
+            assert!(refusal.note().ends_with('.') && notes.insert(refusal.note()), "{code}: {}", refusal.note());
+        }
+    }
+
+    #[test]
+    fn the_window_is_explained_in_the_words_that_people_know() {
+        let closed = Refusal::TemplateOnly { closed_at: None };
+        assert_eq!(closed.note(), "It's been over 24 hours since the last reply. Select a WhatsApp template to continue.");
+        let waiting = Refusal::AwaitingReply { since: AT };
+        assert_eq!(waiting.note(), "Waiting for customer reply. Messaging will be available once they respond.");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_job_is_told_whole() {
+        let problems = vec!["id: no UUIDv7; send one.".to_owned(), "message: missing; say what to send.".to_owned()];
+        let note = Refusal::Invalid { problems: problems.clone() }.note();
+        assert!(problems.iter().all(|it| note.contains(it)), "{note}");
+    }
+
+    #[test]
+    fn only_a_closed_window_tells_when_it_closed() {
+        for (refusal, code, _) in all() {
+            assert_eq!(refusal.closed_at(), (code == "template_only").then_some(AT), "{code}");
+        }
+        assert_eq!(Refusal::TemplateOnly { closed_at: None }.closed_at(), None, "it never opened");
+    }
+
+    #[test]
+    fn retry_is_a_word_and_for_later_a_time() {
+        for (retry, json) in [
+            (Retry::Never, r#"{"retry":"never"}"#),
+            (Retry::Fix, r#"{"retry":"fix"}"#),
+            (Retry::Later { retry_at: AT }, r#"{"retry":"later","retry_at":1790000000000}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&retry).expect("it has text keys only"), json);
+            assert_eq!(serde_json::from_str::<Retry>(json).expect("it reads back"), retry);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What a function is told by its environment, read once at the start, with every mistake told at once.
+//!
+//! The only file that reads environment variables. Must not know which variables a function wants; values are never told in an
+//! error, since some are secrets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Reads variables and remembers what is wrong with them. Each reading gives an option; the configuration is built in
+/// [`Environment::finish`], where `?` on each is safe, because what is not there has been noted.
+///
+/// ```
+/// use lambda::configuration::Environment;
+///
+/// struct Config { table: String, cache_seconds: u64, proxy: Option<String> }
+///
+/// let mut environment = Environment::of(|name| (name == "CONFIG_TABLE").then(|| "config".to_owned()));
+/// let table = environment.required("CONFIG_TABLE");
+/// let cache_seconds = environment.parsed_or("CACHE_SECONDS", 60);
+/// let proxy = environment.optional("PROXY");
+/// let config = environment.finish(|| Some(Config { table: table?, cache_seconds: cache_seconds?, proxy })).unwrap();
+/// assert_eq!((config.table.as_str(), config.cache_seconds, config.proxy), ("config", 60, None));
+/// ```
+pub struct Environment {
+    lookup: Box<Lookup>,
+    problems: BTreeMap<String, Problem>,
+}
+
+/// Gives the value of the variable of a name.
+type Lookup = dyn Fn(&str) -> Option<String>;
+
+/// What is wrong with one variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Problem {
+    Missing,
+    Malformed,
+}
+
+impl Environment {
+    /// The variables of this process.
+    pub fn of_process() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is where the environment is read"
+        )]
+        Self::of(|name| std::env::var(name).ok())
+    }
+
+    /// Variables from elsewhere, for tests.
+    pub fn of(lookup: impl Fn(&str) -> Option<String> + 'static) -> Self {
+        Self {
+            lookup: Box::new(lookup),
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// A variable that must be there. An empty one counts as missing.
+    pub fn required(&mut self, name: &str) -> Option<String> {
+        let value = self.optional(name);
+        if value.is_none() {
+            self.problems.insert(name.to_owned(), Problem::Missing);
+        }
+        value
+    }
+
+    /// A variable that may be missing or empty.
+    pub fn optional(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).filter(|it| !it.is_empty())
+    }
+
+    /// A variable that must be there and parse.
+    pub fn parsed<T: FromStr>(&mut self, name: &str) -> Option<T> {
+        let text = self.required(name)?;
+        self.parse(name, &text)
+    }
+
+    /// A variable that must parse if it is there. None only if it does not parse.
+    pub fn parsed_or<T: FromStr>(&mut self, name: &str, otherwise: T) -> Option<T> {
+        match self.optional(name) {
+            Some(text) => self.parse(name, &text),
+            None => Some(otherwise),
+        }
+    }
+
+    fn parse<T: FromStr>(&mut self, name: &str, text: &str) -> Option<T> {
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.problems.insert(name.to_owned(), Problem::Malformed);
+        }
+        value
+    }
+
+    /// Notes that the value of a variable is wrong for a reason that only the caller can see.
+    pub fn malformed(&mut self, name: &str) {
+        self.problems.insert(name.to_owned(), Problem::Malformed);
+    }
+
+    /// `LOG_LEVEL`: `error`, `warn`, `info` (if it is not set), `debug` or `trace`.
+    pub fn log_level(&mut self) -> Option<tracing::Level> {
+        self.parsed_or("LOG_LEVEL", tracing::Level::INFO)
+    }
+
+    /// What AWS clients need: the variables that Lambda sets, and `AWS_ENDPOINT_URL` with its forms for each service, which a
+    /// local stack sets: <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>.
+    pub fn aws(&mut self) -> Option<channel::aws::Environment> {
+        let region = self.required("AWS_REGION");
+        let access_key_id = self.required("AWS_ACCESS_KEY_ID");
+        let secret_access_key = self.required("AWS_SECRET_ACCESS_KEY");
+        let everywhere = self.optional("AWS_ENDPOINT_URL");
+        Some(channel::aws::Environment {
+            region: region?,
+            access_key_id: access_key_id?,
+            secret_access_key: secret_access_key?,
+            session_token: self.optional("AWS_SESSION_TOKEN"),
+            endpoint_url_dynamodb: self
+                .optional("AWS_ENDPOINT_URL_DYNAMODB")
+                .or_else(|| everywhere.clone()),
+            endpoint_url_sqs: self.optional("AWS_ENDPOINT_URL_SQS").or(everywhere),
+        })
+    }
+
+    /// The tables: `TABLE_CONFIG`, `TABLE_CONVERSATIONS`, `TABLE_MESSAGES`.
+    pub fn tables(&mut self) -> Option<channel::store::Tables> {
+        let config = self.required("TABLE_CONFIG");
+        let conversations = self.required("TABLE_CONVERSATIONS");
+        let messages = self.required("TABLE_MESSAGES");
+        Some(channel::store::Tables { config: config?, conversations: conversations?, messages: messages? })
+    }
+
+    /// The vault under `MASTER_KEY`: 32 bytes in base64.
+    pub fn vault(&mut self) -> Option<channel::vault::Vault> {
+        let key: channel::vault::Secret = self.parsed("MASTER_KEY")?;
+        let vault = channel::vault::Vault::new(channel::vault::MASTER_KEY_ID, &key).ok();
+        if vault.is_none() {
+            self.malformed("MASTER_KEY");
+        }
+        vault
+    }
+
+    /// Builds the configuration from what was read.
+    ///
+    /// # Errors
+    /// Every variable that is missing or malformed, together.
+    pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, Misconfigured> {
+        match build() {
+            Some(configuration) if self.problems.is_empty() => Ok(configuration),
+            _ => Err(Misconfigured {
+                problems: self.problems,
+            }),
+        }
+    }
+}
+
+/// Says which variables are wrong, by name, and no value.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Misconfigured {
+    problems: BTreeMap<String, Problem>,
+}
+
+impl Misconfigured {
+    fn names(&self, problem: Problem) -> Vec<&str> {
+        self.problems
+            .iter()
+            .filter(|(_, it)| **it == problem)
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+}
+
+impl fmt::Display for Misconfigured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the environment is incomplete")?;
+        for (problem, word) in [
+            (Problem::Missing, "missing"),
+            (Problem::Malformed, "malformed"),
+        ] {
+            let names = self.names(problem);
+            if !names.is_empty() {
+                write!(f, "; {word}: {}", names.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &'static [(&'static str, &'static str)]) -> Environment {
+        Environment::of(|name| {
+            variables
+                .iter()
+                .find(|it| it.0 == name)
+                .map(|it| it.1.to_owned())
+        })
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_and_no_value() {
+        let mut environment = environment(&[
+            ("EMPTY", ""),
+            ("SECONDS", "example-secret"),
+            ("MINUTES", "x"),
+            ("GOOD", "1"),
+        ]);
+        let found = (
+            environment.required("ABSENT"),
+            environment.required("EMPTY"),
+            environment.parsed::<u8>("SECONDS"),
+            environment.parsed_or::<u8>("MINUTES", 5),
+            environment.parsed::<u8>("GOOD"),
+            environment.parsed_or::<u8>("OTHER", 5),
+        );
+        assert_eq!(found, (None, None, None, None, Some(1), Some(5)));
+        environment.malformed("KEY");
+        let error = environment.finish(|| Some(())).expect_err("five are wrong");
+        assert_eq!(
+            error.to_string(),
+            "the environment is incomplete; missing: ABSENT, EMPTY; malformed: KEY, MINUTES, SECONDS"
+        );
+        assert!(!format!("{error:?}").contains("example-secret"));
+    }
+
+    #[test]
+    fn nothing_is_built_from_what_is_not_there() {
+        let environment = environment(&[]);
+        let forgotten = environment.optional("ABSENT");
+        assert!(environment.finish(|| forgotten).is_err());
+    }
+
+    #[test]
+    fn aws_wants_its_three_and_takes_endpoints_for_each_service_before_the_one_for_all() {
+        let error = {
+            let mut environment = environment(&[("AWS_REGION", "eu-central-1")]);
+            let aws = environment.aws();
+            environment.finish(|| aws).expect_err("two are missing")
+        };
+        assert_eq!(
+            error.to_string(),
+            "the environment is incomplete; missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
+        );
+        let mut environment = environment(&[
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_SESSION_TOKEN", "token"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+            ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:2"),
+        ]);
+        let aws = environment.aws().expect("complete");
+        assert_eq!(
+            (aws.region.as_str(), aws.access_key_id.as_str()),
+            ("eu-central-1", "id")
+        );
+        assert_eq!(
+            (aws.secret_access_key.as_str(), aws.session_token.as_deref()),
+            ("secret", Some("token"))
+        );
+        assert_eq!(
+            aws.endpoint_url_dynamodb.as_deref(),
+            Some("http://127.0.0.1:1")
+        );
+        assert_eq!(aws.endpoint_url_sqs.as_deref(), Some("http://127.0.0.1:2"));
+    }
+
+    #[test]
+    fn the_log_level_is_info_unless_told() {
+        assert_eq!(environment(&[]).log_level(), Some(tracing::Level::INFO));
+        assert_eq!(
+            environment(&[("LOG_LEVEL", "debug")]).log_level(),
+            Some(tracing::Level::DEBUG)
+        );
+        let mut wrong = environment(&[("LOG_LEVEL", "loud")]);
+        assert_eq!(wrong.log_level(), None);
+        assert!(wrong.finish(|| Some(())).is_err());
+    }
+
+    #[test]
+    fn the_process_is_read() {
+        // Cargo sets it for every test.
+        assert_eq!(
+            Environment::of_process()
+                .required("CARGO_PKG_NAME")
+                .as_deref(),
+            Some("lambda")
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! How a function runs: one thread, one invocation at a time, and the only clock.
+//!
+//! Must not know what the function does. `main` reads its configuration, builds its handles once, and hands over here.
+
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use lambda_runtime::{Context, LambdaEvent, service_fn};
+use tracing::{Instrument, Level, Span};
+
+use crate::{logging, metrics};
+
+/// The time, in milliseconds since the Unix epoch.
+pub fn now() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    let now = std::time::SystemTime::now();
+    let since_epoch = now
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("the clock is after 1970");
+    i64::try_from(since_epoch.as_millis())
+        .expect("milliseconds since 1970 fit for 292 million years")
+}
+
+/// Starts logs and metrics of the function of this name.
+pub fn observe(function: &str, level: Level) {
+    logging::start(level);
+    metrics::start(function);
+}
+
+/// The span of one invocation, whose fields stand in each of its log lines.
+pub fn invocation(context: &Context) -> Span {
+    tracing::info_span!(
+        "invocation",
+        request.id = context.request_id,
+        trace.id = context.xray_trace_id
+    )
+}
+
+/// Why a function does not run, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The asynchronous runtime could not be built.
+    #[error("no runtime for the function")]
+    Runtime(#[source] std::io::Error),
+    /// Lambda's Runtime API could not be asked for work:
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
+    #[error("the Lambda Runtime API failed")]
+    RuntimeApi(#[source] lambda_runtime::Error),
+}
+
+/// Runs a function of a queue until its sandbox ends: each event goes to `handler`, then the metrics are written.
+///
+/// One thread, because a sandbox has one invocation at a time and a second thread costs more CPU than it brings.
+///
+/// # Errors
+/// When the function cannot start, or Lambda cannot be asked for work.
+pub fn serve(handler: impl AsyncFn(SqsEvent) -> SqsBatchResponse) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let handler = &handler;
+    let service = service_fn(async move |event: LambdaEvent<SqsEvent>| {
+        let span = invocation(&event.context);
+        let response = handler(event.payload).instrument(span).await;
+        metrics::flush(now());
+        Ok::<_, lambda_runtime::Error>(response)
+    });
+    runtime
+        .block_on(lambda_runtime::run(service))
+        .map_err(RunError::RuntimeApi)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_in_milliseconds() {
+        // From 2026 on and before 2100: a clock in seconds or microseconds is outside.
+        assert!((1_767_225_600_000..4_102_444_800_000).contains(&now()));
+    }
+}

@@ -1,0 +1,555 @@
+//! The Graph API over HTTPS: one request, one try, three kinds of answer.
+//!
+//! Tokens go in the Authorization header, to Meta's hosts only, and no error holds one, or an address with a query.
+//! This file must not know what is in a message, and it repeats nothing: whoever calls decides what an unknown outcome costs.
+//!
+//! <https://developers.facebook.com/docs/graph-api/overview>
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::customer::{Bsuid, Customer, Phone};
+use domain::ids::{NumberId, Wamid};
+use domain::status::Fault;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Url};
+use serde_json::Value;
+
+use crate::fault::{self, Class, GraphError, UNKNOWN_CODE, classify, without_explanation};
+use crate::outgoing;
+use crate::signature::appsecret_proof;
+use crate::wire::Object;
+
+/// Meta's address of the Graph API.
+pub const META: &str = "https://graph.facebook.com";
+
+/// Largest answer that is read, in bytes.
+const ANSWER_LIMIT: usize = 1 << 20;
+
+/// Where the Graph API is, and how long we wait for it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// [`META`], or a simulator's address on this machine.
+    pub base_url: String,
+    /// The version, as `v25.0`: <https://developers.facebook.com/docs/graph-api/changelog/versions>.
+    pub version: String,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for an answer, the connection included.
+    pub timeout: Duration,
+    /// How long an unused connection is kept. Short: a Lambda's sandbox is frozen between invocations, Meta closes the connection meanwhile,
+    /// and a request on a dead connection has an unknown outcome.
+    pub idle_timeout: Duration,
+    /// Takes a `base_url` on this machine, without TLS too: for tests and the local stack.
+    pub allow_loopback: bool,
+}
+
+impl Settings {
+    /// Meta's own Graph API.
+    #[must_use]
+    pub fn meta(version: impl Into<String>) -> Self {
+        Self {
+            base_url: META.to_owned(),
+            version: version.into(),
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(4),
+            allow_loopback: false,
+        }
+    }
+}
+
+/// Why no client can be made of the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Tokens would go to somebody else.
+    #[error("the Graph API's address must be https at a host of facebook.com, or on this machine where that is allowed")]
+    BaseUrl,
+    /// It would become part of a path.
+    #[error("the Graph API's version must look like `v25.0`")]
+    Version,
+    /// The TLS settings do not hold together.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client cannot be made")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What opens the Graph API for one connection.
+#[derive(Clone)]
+pub struct Credentials {
+    token: String,
+    app_secret: Option<String>,
+}
+
+impl Credentials {
+    /// An access token, and the secret of its app if we hold it, which then is proved with every call.
+    #[must_use]
+    pub fn new(token: impl Into<String>, app_secret: Option<String>) -> Self {
+        Self { token: token.into(), app_secret: app_secret.filter(|it| !it.is_empty()) }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+/// What came of a send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// Meta took it. Whether it is delivered is told by statuses.
+    Accepted {
+        /// Meta's id of it.
+        wamid: Wamid,
+        /// The recipient as Meta names them: may be another form of the number than was dialled.
+        customer: Option<Customer>,
+        /// Meta holds it for a check of quality.
+        held: bool,
+    },
+    /// Definitely not sent.
+    Refused {
+        /// What follows.
+        class: Class,
+        /// Meta's words, or ours where there are none.
+        fault: Fault,
+        /// The HTTP status; 0 if Meta was not reached.
+        http: u16,
+    },
+    /// It may have been sent, or not.
+    Unknown {
+        /// What happened, for logs.
+        why: &'static str,
+    },
+}
+
+/// A client of the Graph API. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    client: Client,
+    /// Address and version.
+    root: String,
+}
+
+/// How an exchange ended.
+enum Exchange {
+    /// An answer, whole.
+    Answer { http: u16, body: Vec<u8> },
+    /// An answer whose body broke off or was too long.
+    Cut { http: u16 },
+    /// Nothing of the request was sent.
+    Unsent { class: Class, why: &'static str },
+    /// Some of the request may have been sent, and there is no answer.
+    Silence { why: &'static str },
+}
+
+impl Graph {
+    /// A client.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if the settings name no place for tokens, or TLS cannot be set up.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let base =
+            Url::parse(&settings.base_url).ok().filter(|it| is_allowed(it, settings.allow_loopback)).ok_or(SettingsError::BaseUrl)?;
+        if !is_version(&settings.version) {
+            return Err(SettingsError::Version);
+        }
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls().map_err(SettingsError::Tls)?)
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.timeout)
+            .pool_idle_timeout(settings.idle_timeout)
+            // What is redirected, sent through a proxy, or repeated behind our back goes where we did not look.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .user_agent("whatsapp-channel")
+            .build()
+            .map_err(SettingsError::Client)?;
+        Ok(Self { client, root: format!("{}/{}", base.as_str().trim_end_matches('/'), settings.version) })
+    }
+
+    /// Sends the message of `body` (see [`outgoing::request`]) from `number`.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages>
+    pub async fn send(&self, number: &NumberId, credentials: &Credentials, body: &Value) -> Sent {
+        match self.post(number, credentials, body).await {
+            Exchange::Answer { http, body } => judged(http, &body),
+            Exchange::Cut { http } => match by_http_status_only(http) {
+                Class::Unknown => Sent::Unknown { why: "Meta's answer broke off" },
+                class => Sent::Refused { class, fault: without_explanation(http), http },
+            },
+            Exchange::Unsent { class, why } => {
+                Sent::Refused { class, fault: Fault { code: UNKNOWN_CODE, title: Some(why.to_owned()), details: None }, http: 0 }
+            }
+            Exchange::Silence { why } => Sent::Unknown { why },
+        }
+    }
+
+    /// Marks a customer's message, and all before it, as read, and with `typing` shows that an answer is being written. Saying it twice
+    /// does no harm.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/typing-indicators>
+    ///
+    /// # Errors
+    /// The class of what went wrong; [`Class::Unknown`] if there is no answer.
+    pub async fn mark_read(&self, number: &NumberId, credentials: &Credentials, wamid: &Wamid, typing: bool) -> Result<(), Class> {
+        match self.post(number, credentials, &outgoing::read(wamid, typing)).await {
+            Exchange::Answer { http, body } => match GraphError::parse(&body) {
+                None if (200..300).contains(&http) => Ok(()),
+                error => Err(classify(http, error.as_ref())),
+            },
+            Exchange::Cut { http } => Err(by_http_status_only(http)),
+            Exchange::Unsent { class, .. } => Err(class),
+            Exchange::Silence { .. } => Err(Class::Unknown),
+        }
+    }
+
+    async fn post(&self, number: &NumberId, credentials: &Credentials, body: &Value) -> Exchange {
+        let Ok(mut authorization) = HeaderValue::try_from(format!("Bearer {}", credentials.token)) else {
+            return Exchange::Unsent { class: Class::Credentials, why: "the access token holds characters that no token has" };
+        };
+        authorization.set_sensitive(true);
+        let mut url = format!("{}/{number}/messages", self.root);
+        if let Some(secret) = &credentials.app_secret {
+            url = format!("{url}?appsecret_proof={}", appsecret_proof(secret.as_bytes(), &credentials.token));
+        }
+        let request = self.client.post(url).header(AUTHORIZATION, authorization).header(CONTENT_TYPE, "application/json");
+        match request.body(body.to_string()).send().await {
+            Ok(response) => read(response).await,
+            // The error itself holds the address with its query: it goes no further.
+            Err(error) if error.is_builder() => Exchange::Unsent { class: Class::Permanent, why: "the request could not be made" },
+            Err(error) if error.is_connect() => Exchange::Unsent { class: Class::NotSent, why: "no connection to Meta" },
+            Err(error) if error.is_timeout() => Exchange::Silence { why: "Meta did not answer in time" },
+            Err(_) => Exchange::Silence { why: "the connection to Meta broke off" },
+        }
+    }
+}
+
+/// Reads an answer, as far as we read answers.
+async fn read(mut response: reqwest::Response) -> Exchange {
+    let http = response.status().as_u16();
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_LIMIT => body.extend_from_slice(&chunk),
+            Ok(None) => return Exchange::Answer { http, body },
+            Ok(Some(_)) | Err(_) => return Exchange::Cut { http },
+        }
+    }
+}
+
+/// What an answer to a send says.
+fn judged(http: u16, body: &[u8]) -> Sent {
+    let error = GraphError::parse(body);
+    if error.is_none() && (200..300).contains(&http) {
+        return accepted(body).unwrap_or(Sent::Unknown { why: "Meta's answer names no message" });
+    }
+    match classify(http, error.as_ref()) {
+        Class::Unknown => Sent::Unknown { why: "Meta had trouble with the request" },
+        class => Sent::Refused { class, fault: error.map_or_else(|| without_explanation(http), |it| it.fault), http },
+    }
+}
+
+fn accepted(body: &[u8]) -> Option<Sent> {
+    let body = String::from_utf8_lossy(body);
+    let answer = Object::parse(&body)?;
+    let message = answer.elements("messages").into_iter().find_map(Object::read)?;
+    let wamid = Wamid::parse(message.words("id")?).ok()?;
+    let held = message.text("message_status").is_some_and(|it| matches!(it.as_ref(), "held_for_quality_assessment" | "paused"));
+    let contact = answer.elements("contacts").into_iter().find_map(Object::read).unwrap_or_default();
+    let phone = contact.text("wa_id").and_then(|it| Phone::parse(&it).ok());
+    let bsuid = contact.text("user_id").and_then(|it| Bsuid::parse(&it).ok());
+    Some(Sent::Accepted { wamid, customer: Customer::known_by(phone, bsuid), held })
+}
+
+/// What follows from a status whose explanation is lost. A 4xx was not sent, but whether it may be repeated stood in what is lost: it may.
+fn by_http_status_only(http: u16) -> Class {
+    match fault::classify(http, None) {
+        Class::Permanent => Class::NotSent,
+        class => class,
+    }
+}
+
+/// May tokens go there?
+fn is_allowed(url: &Url, allow_loopback: bool) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let is_metas = url.scheme() == "https" && (host == "facebook.com" || host.ends_with(".facebook.com"));
+    let is_loopback = matches!(host, "127.0.0.1" | "localhost" | "[::1]") && matches!(url.scheme(), "http" | "https");
+    let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    is_plain && (is_metas || (allow_loopback && is_loopback))
+}
+
+fn is_version(text: &str) -> bool {
+    let is_number = |it: &str| (1..=3).contains(&it.len()) && it.bytes().all(|it| it.is_ascii_digit());
+    text.strip_prefix('v').and_then(|it| it.split_once('.')).is_some_and(|(major, minor)| is_number(major) && is_number(minor))
+}
+
+/// TLS with ring and Mozilla's roots: neither a provider nor a certificate store of the machine is needed.
+fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::fixtures::{ANSWERS, named};
+
+    /// A server for one connection: gives the request that it read, and answers with these bytes, after which it hangs up.
+    struct Server {
+        base_url: String,
+        requests: Receiver<String>,
+    }
+
+    impl Server {
+        #[expect(clippy::disallowed_methods, reason = "a server that outlives its test harms nobody")]
+        fn answering(answer: Vec<u8>) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let base_url = format!("http://{}", listener.local_addr().expect("an address"));
+            let (told, requests) = channel();
+            std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                told.send(read_request(&mut stream)).expect("the test listens");
+                // The client may have had enough.
+                let _ = stream.write_all(&answer);
+            });
+            Self { base_url, requests }
+        }
+
+        fn with(http: &str, body: &str) -> Self {
+            Self::answering(format!("HTTP/1.1 {http}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+        }
+
+        fn request(&self) -> String {
+            self.requests.recv().expect("a request came")
+        }
+    }
+
+    fn read_request(stream: &mut TcpStream) -> String {
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            reader.read_line(&mut head).expect("a head");
+        }
+        let length = head.lines().find_map(|it| it.strip_prefix("content-length: ")).and_then(|it| it.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("a body");
+        head + &String::from_utf8(body).expect("text")
+    }
+
+    fn graph(base_url: &str) -> Graph {
+        let settings = Settings { base_url: base_url.to_owned(), allow_loopback: true, ..Settings::meta("v25.0") };
+        Graph::new(&settings).expect("settings")
+    }
+
+    fn number() -> NumberId {
+        NumberId::parse("700800900100200").expect("an id")
+    }
+
+    fn credentials() -> Credentials {
+        Credentials::new("a-token", Some("an-app-secret".to_owned()))
+    }
+
+    async fn send(base_url: &str) -> Sent {
+        graph(base_url).send(&number(), &credentials(), &serde_json::json!({ "type": "text" })).await
+    }
+
+    async fn answered(http: &str, body: &str) -> Sent {
+        send(&Server::with(http, body).base_url).await
+    }
+
+    fn customer(phone: Option<&str>, bsuid: Option<&str>) -> Option<Customer> {
+        Customer::known_by(phone.and_then(|it| Phone::parse(it).ok()), bsuid.and_then(|it| Bsuid::parse(it).ok()))
+    }
+
+    #[tokio::test]
+    async fn an_accepted_message_and_the_request_that_made_it() {
+        let server = Server::with("200 OK", named(ANSWERS, "sent"));
+        let sent = send(&server.base_url).await;
+        let wamid = Wamid::parse("wamid.HBgNNTIxNTUxMjM0NTY3OBUCABIYFsentAA==").expect("an id");
+        assert_eq!(sent, Sent::Accepted { wamid, customer: customer(Some("5215512345678"), None), held: false });
+
+        let request = server.request();
+        let proof = appsecret_proof(b"an-app-secret", "a-token");
+        assert!(request.starts_with(&format!("POST /v25.0/700800900100200/messages?appsecret_proof={proof} HTTP/1.1\r\n")), "{request}");
+        assert!(request.contains("authorization: Bearer a-token\r\n"), "{request}");
+        assert!(request.contains("content-type: application/json\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\n{\"type\":\"text\"}"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn without_the_secret_there_is_no_proof() {
+        let server = Server::with("200 OK", named(ANSWERS, "sent"));
+        let credentials = Credentials::new("a-token", Some(String::new()));
+        graph(&server.base_url).send(&number(), &credentials, &Value::Null).await;
+        assert!(server.request().starts_with("POST /v25.0/700800900100200/messages HTTP/1.1\r\n"));
+    }
+
+    #[tokio::test]
+    async fn the_recipient_as_meta_names_them() {
+        let Sent::Accepted { customer: told, held, .. } = answered("200 OK", named(ANSWERS, "sent_to_user_id")).await else {
+            panic!("accepted")
+        };
+        assert_eq!((told, held), (customer(None, Some("MX.9007199254740993")), false));
+        let held = |sent| matches!(sent, Sent::Accepted { held: true, .. });
+        assert!(held(answered("200 OK", named(ANSWERS, "sent_template_held")).await));
+        assert!(!held(answered("200 OK", named(ANSWERS, "sent_template")).await));
+    }
+
+    #[tokio::test]
+    async fn refusals_by_their_codes() {
+        let cases = [
+            ("400 Bad Request", "error_pair", Class::Pair, 131_056),
+            ("400 Bad Request", "error_window", Class::Window, 131_047),
+            ("400 Bad Request", "error_throughput", Class::NotSent, 130_429),
+            ("401 Unauthorized", "error_token_expired", Class::Credentials, 190),
+            ("400 Bad Request", "error_number_unknown", Class::Number, 100),
+            ("400 Bad Request", "error_parameter", Class::Permanent, 131_009),
+            ("404 Not Found", "error_template_missing", Class::TemplateMissing, 132_001),
+            ("403 Forbidden", "error_data_is_text", Class::Account, 131_031),
+            // An error is an error whatever the status says.
+            ("200 OK", "error_window", Class::Window, 131_047),
+            ("500 Internal Server Error", "error_pair", Class::Pair, 131_056),
+        ];
+        for (http, name, expected, code) in cases {
+            let Sent::Refused { class, fault, http: status } = answered(http, named(ANSWERS, name)).await else {
+                panic!("{name} is a refusal")
+            };
+            assert_eq!((class, fault.code), (expected, code), "{name}");
+            assert!(http.starts_with(&status.to_string()), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_sent_is_unknown() {
+        let is_unknown = |sent| matches!(sent, Sent::Unknown { .. });
+        assert!(is_unknown(answered("503 Service Unavailable", named(ANSWERS, "error_unavailable")).await));
+        assert!(is_unknown(answered("502 Bad Gateway", "<html>Bad Gateway</html>").await));
+        assert!(is_unknown(answered("500 Internal Server Error", "").await));
+        assert!(is_unknown(answered("200 OK", "<html>fine</html>").await));
+        assert!(is_unknown(answered("200 OK", "{\"messages\":[{}]}").await));
+        assert!(is_unknown(answered("200 OK", "{\"messages\":[{\"id\":\"\"}]}").await));
+        let endless = format!("{}{}", named(ANSWERS, "sent"), " ".repeat(ANSWER_LIMIT));
+        assert!(is_unknown(answered("200 OK", &endless).await));
+        assert!(is_unknown(send(&Server::answering(Vec::new()).base_url).await), "cut after the request");
+        assert!(is_unknown(send(&Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec()).base_url).await));
+    }
+
+    #[tokio::test]
+    async fn no_answer_in_time_is_unknown() {
+        // It takes the connection into its backlog and never speaks.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let base_url = format!("http://{}", listener.local_addr().expect("an address"));
+        let settings = Settings { base_url, timeout: Duration::from_millis(50), allow_loopback: true, ..Settings::meta("v25.0") };
+        let sent = Graph::new(&settings).expect("settings").send(&number(), &credentials(), &Value::Null).await;
+        assert_eq!(sent, Sent::Unknown { why: "Meta did not answer in time" });
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the server is joined")]
+    async fn what_never_left_us_is_not_sent() {
+        let is_not_sent = |sent| matches!(sent, Sent::Refused { class: Class::NotSent, http: 0, .. });
+        let closed = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+        assert!(is_not_sent(send(&format!("http://{closed}")).await), "nobody listens");
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let handshake = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("the client reads");
+        });
+        assert!(is_not_sent(send(&format!("https://{address}")).await), "no TLS there");
+        handshake.join().expect("the server ends");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_whose_explanation_is_lost_may_be_tried_again() {
+        let cut = |head: &str| Server::answering(format!("HTTP/1.1 {head}\r\ncontent-length: 99\r\n\r\n{{").into_bytes());
+        let Sent::Refused { class, http, .. } = send(&cut("400 Bad Request").base_url).await else { panic!("refused") };
+        assert_eq!((class, http), (Class::NotSent, 400));
+        let Sent::Refused { class, .. } = send(&cut("401 Unauthorized").base_url).await else { panic!("refused") };
+        assert_eq!(class, Class::Credentials);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let target = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        target.set_nonblocking(true).expect("a listener");
+        let location = target.local_addr().expect("an address");
+        let answer = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: http://{location}/\r\ncontent-length: 0\r\n\r\n");
+        let sent = send(&Server::answering(answer.into_bytes()).base_url).await;
+        assert_eq!(sent, Sent::Unknown { why: "Meta had trouble with the request" });
+        assert!(target.accept().is_err(), "nobody came");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_no_token_goes_nowhere() {
+        let graph = graph("http://127.0.0.1:9");
+        let sent = graph.send(&number(), &Credentials::new("a\ntoken", None), &Value::Null).await;
+        assert!(matches!(sent, Sent::Refused { class: Class::Credentials, http: 0, .. }), "{sent:?}");
+    }
+
+    #[tokio::test]
+    async fn reading_is_marked() {
+        let wamid = Wamid::parse("wamid.1").expect("an id");
+        let server = Server::with("200 OK", named(ANSWERS, "success"));
+        assert_eq!(graph(&server.base_url).mark_read(&number(), &credentials(), &wamid, true).await, Ok(()));
+        let request = server.request();
+        assert!(request.contains("\"status\":\"read\"") && request.contains("typing_indicator"), "{request}");
+
+        let server = Server::with("401 Unauthorized", named(ANSWERS, "error_token_expired"));
+        assert_eq!(graph(&server.base_url).mark_read(&number(), &credentials(), &wamid, false).await, Err(Class::Credentials));
+        let server = Server::answering(Vec::new());
+        assert_eq!(graph(&server.base_url).mark_read(&number(), &credentials(), &wamid, false).await, Err(Class::Unknown));
+    }
+
+    #[test]
+    fn tokens_go_to_meta_or_to_this_machine_where_allowed() {
+        let is_taken = |base_url: &str, allow_loopback| {
+            let settings = Settings { base_url: base_url.to_owned(), allow_loopback, ..Settings::meta("v25.0") };
+            Graph::new(&settings).is_ok()
+        };
+        assert!(is_taken(META, false));
+        for url in ["http://127.0.0.1:8090", "http://localhost:8090/", "http://[::1]:8090", "https://127.0.0.1"] {
+            assert!(is_taken(url, true), "{url}");
+            assert!(!is_taken(url, false), "{url}");
+        }
+        for url in [
+            "http://graph.facebook.com",
+            "https://evilfacebook.com",
+            "https://graph.facebook.com.example.com",
+            "https://graph.facebook.com@example.com",
+            "https://user@graph.facebook.com",
+            "https://graph.facebook.com/?a=b",
+            "http://127.0.0.1.example.com",
+            "http://10.0.0.1",
+            "ftp://127.0.0.1",
+            "graph.facebook.com",
+            "",
+        ] {
+            assert!(!is_taken(url, true), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_no_path() {
+        for version in ["25.0", "v25", "v25.0/..", "v.0", "v25.0?", "", "v25.0000"] {
+            assert!(matches!(Graph::new(&Settings::meta(version)), Err(SettingsError::Version)), "{version}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_printed() {
+        assert_eq!(format!("{:?}", credentials()), "Credentials(…)");
+    }
+}

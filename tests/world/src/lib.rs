@@ -1,0 +1,9 @@
+//! What tests stand on: a clock to turn, embedded engines for DynamoDB and SQS, the event source mapping, and the
+//! deployment template that describes all of them.
+
+pub mod clock;
+pub mod dynamo;
+pub mod mapping;
+pub mod sqs;
+pub mod template;
+pub mod wire;
