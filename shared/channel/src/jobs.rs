@@ -435,3 +435,6 @@ pub struct Quarantined {
     /// The piece: base64 of the bytes.
     pub body: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ pub const WAITS_FOR: Duration = Duration::from_mins(10);
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schemars(rename = "ConnectionState")]
 pub enum State {
     /// Does not send.
     Stopped,

@@ -5,5 +5,6 @@ pub mod clock;
 pub mod dynamo;
 pub mod mapping;
 pub mod sqs;
+pub mod story;
 pub mod template;
 pub mod wire;

@@ -255,6 +255,26 @@ fn contacts_are_paired_by_address() {
 }
 
 #[test]
+fn a_change_that_names_the_new_id_as_the_sender_tells_of_the_old_phone_only() {
+    let notice = json!({ "type": "user_changed_number", "wa_id": "34600000002", "user_id": "ES.2" });
+    let it =
+        json!({ "from": "34600000001", "from_user_id": "ES.2", "id": "wamid.1", "timestamp": "1", "type": "system", "system": notice });
+    let heard = hear_messages(&json!([it]));
+    assert_eq!(customer(&heard), (Some("34600000002"), Some("ES.2")));
+    let Event::Changed { previous, .. } = event(&heard) else { panic!("a change") };
+    assert_eq!((previous.phone().map(|it| it.digits()), previous.bsuid()), (Some("34600000001"), None));
+}
+
+#[test]
+fn a_recording_may_stand_under_the_newer_name() {
+    let it = json!({ "from": "34600000001", "id": "wamid.1", "timestamp": "1", "type": "voice", "audio": { "id": "9" } });
+    let heard = hear_messages(&json!([it]));
+    let Event::Message(message) = event(&heard) else { panic!("a message") };
+    let media = message.content.media().expect("a file");
+    assert_eq!((media.id.as_deref(), media.voice, message.unknown.as_str()), (Some("9"), true, ""));
+}
+
+#[test]
 fn half_a_surrogate_pair_costs_one_character() {
     let body = r#"{"object":"whatsapp_business_account","entry":[{"id":"2","changes":[{"field":"messages","value":{"messages":[
         {"from":"34600000001","id":"wamid.1","timestamp":"1","type":"text","text":{"body":"a\ud83d\u0000b"}},

@@ -410,6 +410,7 @@ async fn the_running_simulator_posts_and_repeats_by_its_clock() {
     assert_eq!(first.0, signature("local-app-secret", first.1.as_bytes()));
     // The clock stands, so nothing is repeated until it is turned past the pause.
     while simulator.next_webhook_at_ms() != Some(START + meta_sim::FIRST_PAUSE_MS) {
+        assert!(simulator.unsent_webhooks() > 0, "a webhook that was answered with 500 is settled");
         tokio::task::yield_now().await;
     }
     assert!(hearing.try_recv().is_err());

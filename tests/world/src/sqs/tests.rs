@@ -251,6 +251,22 @@ async fn attributes_are_checked_and_counted() {
 }
 
 #[tokio::test]
+async fn nothing_overtakes_a_delayed_message_of_its_group() {
+    let test = test();
+    let url = template::queue_url(FIFO);
+    let delay =
+        |seconds: &str| test.client.set_queue_attributes().queue_url(&url).attributes(QueueAttributeName::DelaySeconds, seconds).send();
+    delay("5").await.expect("is set");
+    test.seed(FIFO, "first", "g");
+    delay("0").await.expect("is set");
+    test.seed(FIFO, "second", "g");
+    test.seed(FIFO, "other", "h");
+    assert_eq!(test.bodies(FIFO, 10).await, ["other"]);
+    test.clock.advance(Duration::from_secs(5));
+    assert_eq!(test.bodies(FIFO, 10).await, ["first", "second"]);
+}
+
+#[tokio::test]
 async fn purging_empties_a_queue_once_a_minute() {
     let test = test();
     test.seed(STANDARD, "a", "g");
