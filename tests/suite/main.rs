@@ -1,6 +1,8 @@
 //! One test binary for all of it: stories, contracts, the template's wiring.
 
+mod contracts;
 mod flows;
+mod infra;
 
 use std::ops::AsyncFn;
 

@@ -5,16 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use channel::aws::Aws;
 use channel::store::{App, AppOwner, Attachment, NumberItem, Store, StoredConnection, Tables};
-use channel::vault::{AdditionalData, Secret, Vault};
+use channel::vault::{AdditionalData, MASTER_KEY_ID, Secret, Vault};
 use domain::connection::{Connection, Lifecycle};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 
 use crate::settings::Demo;
 use crate::stack::Stack;
-
-/// The name under which the functions know the master key that they are given.
-const KEY_ID: &str = "master";
 
 /// Writes the demo connection (RUNNING), its app, its numbers, and the example agent attached with inbound on. If it is there
 /// already everything stays as it is, so that a restart goes on where the last run was.
@@ -27,7 +24,7 @@ pub(crate) async fn seed(demo: &Demo, stack: &Stack, aws: &Aws, master_key: &str
         conversations: stack.variable("TABLE_CONVERSATIONS")?.to_owned(),
         messages: stack.variable("TABLE_MESSAGES")?.to_owned(),
     };
-    let vault = Vault::new(KEY_ID, &Secret::new(master_key))?;
+    let vault = Vault::new(MASTER_KEY_ID, &Secret::new(master_key))?;
     let now = now();
     let app = app(demo, &vault)?;
     let connection = connection(demo, &vault, now)?;

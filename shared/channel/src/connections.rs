@@ -161,16 +161,18 @@ pub async fn stop(store: &Store, queues: &Queues, id: &ConnectionId, now: Timest
     }
 }
 
-/// A connection runs from `now` on: Meta has confirmed it.
+/// A connection runs from `now` on: Meta has confirmed it and its numbers, so what was held against them is forgotten.
 ///
 /// # Errors
 /// [`ConnectionError`].
 pub async fn run(store: &Store, queues: &Queues, id: &ConnectionId, now: Timestamp) -> Result<(), ConnectionError> {
     let changed = store.change_connection(id, |it| (it.connection.lifecycle.state != State::Running).then(|| it.started(now))).await?;
-    match changed {
-        Some(it) => tell(store, queues, &it.connection.connection, "Running.", now).await,
-        None => Ok(()),
+    let Some(it) = changed else { return Ok(()) };
+    let connection = it.connection.connection;
+    for number in &connection.numbers {
+        store.clear_number(number, &connection.id).await?;
     }
+    tell(store, queues, &connection, "Running.", now).await
 }
 
 /// Meta refused a connection's credentials or account: it goes to ERROR, if it ran, and with the token that was refused.
@@ -208,7 +210,7 @@ pub async fn fail(
     tell(store, queues, &connection, why, now).await
 }
 
-/// A number cannot send: it is marked, the Logs and the feed say so. Its neighbours go on.
+/// A number cannot send: it is marked, the Logs and the feed say so. Its neighbours go on; if none is left, the connection is in ERROR.
 ///
 /// # Errors
 /// [`ConnectionError`].
@@ -226,7 +228,14 @@ pub async fn mark_number(
     let (time, code) = (at.sortable(), fault.code.to_string());
     let parts = ["number", number.as_str(), code.as_str(), time.as_str()];
     let what = Happened::NumberFault { number: number.clone(), code: fault.code, note };
-    Ok(feed::tell(queues, &connection.tenant, &connection.id, at, &parts, what).await?)
+    feed::tell(queues, &connection.tenant, &connection.id, at, &parts, what).await?;
+    for it in &connection.numbers {
+        let usable = store.number(it, true).await?.is_some_and(|it| it.connection == connection.id && it.fault.is_none());
+        if usable {
+            return Ok(());
+        }
+    }
+    fail(store, queues, &connection.id, connection.token_generation, "No number can send. Look at them in WhatsApp Manager.", at).await
 }
 
 /// What a person does about a fault that stops a connection.

@@ -12,6 +12,7 @@ use domain::time::Timestamp;
 use crate::counts::Counts;
 use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
 use crate::feed;
+use crate::handling;
 use crate::jobs::{From, Happened, Written};
 use crate::owed::hand_over_span;
 use crate::people;
@@ -247,7 +248,8 @@ impl Receiving<'_> {
             return Ok(home);
         }
         let key = MessageKey { conversation: home.conversation.id.clone(), at: message.at, id };
-        self.tell_handling(&home.conversation, message.at).await?;
+        let (tenant, connection) = (&self.written.tenant, &self.written.connection);
+        handling::tell(self.queues, tenant, connection, &home.conversation.id, Answerer::Person, message.at).await?;
         self.tell_kept(&home.conversation, &key, event).await?;
         let to: Customer = home.conversation.customer().unwrap_or_else(|| self.written.customer.clone());
         let outbound = Outbound::echoed(
@@ -345,12 +347,5 @@ impl Receiving<'_> {
         };
         let parts = ["kept", key.id.as_str()];
         Ok(feed::tell(self.queues, &self.written.tenant, &self.written.connection, key.at, &parts, what).await?)
-    }
-
-    async fn tell_handling(&self, conversation: &Conversation, at: Timestamp) -> Result<(), InboundError> {
-        let what = Happened::Handling { conversation: conversation.id.clone(), by: Answerer::Person };
-        let (id, time) = (conversation.id.to_string(), at.sortable());
-        let parts = ["handling", id.as_str(), time.as_str(), "person"];
-        Ok(feed::tell(self.queues, &self.written.tenant, &self.written.connection, at, &parts, what).await?)
     }
 }

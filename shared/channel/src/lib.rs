@@ -9,6 +9,7 @@ pub mod counts;
 pub mod directory;
 mod endings;
 mod feed;
+pub mod handling;
 pub mod inbound;
 pub mod ingest;
 pub mod jobs;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use domain::connection::Sending;
-use domain::conversation::{Answerer, Author as Who, Conversation};
+use domain::conversation::{Author as Who, Conversation};
 use domain::customer::Customer;
 use domain::ids::{MessageId, MessageKey, NumberId, Wamid, reply_time};
 use domain::message::Preference;
@@ -23,6 +23,7 @@ use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
 use crate::endings::{self, Stepped};
 use crate::feed::{self, body};
+use crate::handling::{self, HandlingError};
 use crate::jobs::{Author, Happened, Reply};
 use crate::opaque;
 use crate::people;
@@ -59,6 +60,13 @@ pub enum ReplyError {
         #[from]
         source: DirectoryError,
     },
+    /// Who answers could not be kept.
+    #[error("who answers could not be kept")]
+    Handling {
+        /// The cause.
+        #[from]
+        source: HandlingError,
+    },
     /// The connection could not be changed.
     #[error("the connection of a reply could not be changed")]
     Connection {
@@ -81,6 +89,7 @@ impl Retryable for ReplyError {
             Self::NoConnection => false,
             Self::Store { source } => source.is_retryable(),
             Self::Directory { source } => source.is_retryable(),
+            Self::Handling { source } => source.is_retryable(),
             Self::Connection { source } => source.is_retryable(),
             Self::Feed { source } => source.is_retryable(),
         }
@@ -91,6 +100,7 @@ impl Retryable for ReplyError {
             Self::NoConnection => "no_connection",
             Self::Store { source } => source.code(),
             Self::Directory { source } => source.code(),
+            Self::Handling { source } => source.code(),
             Self::Connection { source } => source.code(),
             Self::Feed { source } => source.code(),
         }
@@ -153,7 +163,7 @@ impl Replies<'_> {
         let Some(conversation) = found.map(|it| it.conversation).filter(|it| it.connection == reply.connection) else {
             return self.refuse_unkept(&known, reply, &Refusal::UnknownConversation, started).await;
         };
-        let conversation = self.taken_by_author(reply, conversation, at).await?;
+        let conversation = self.taken_by_author(&known, reply, conversation, at).await?;
         let refusal = self.refusal_of_author(&known, reply, started).await?;
         if refusal.is_none() && sending == Sending::Allowed {
             self.mark_read(&known, reply, &conversation, started).await;
@@ -163,17 +173,24 @@ impl Replies<'_> {
             None => Progress::Done,
         };
         if progress == Progress::Done && reply.handover {
-            self.hand_over(&known, reply, at).await?;
+            // The agent asks for a person, as of the job's own time.
+            handling::take(self.store, self.queues, &known.connection.tenant, &reply.conversation, at).await?;
         }
         Ok(progress)
     }
 
     /// A person's message takes the conversation, as of the job's own time.
-    async fn taken_by_author(&self, reply: &Reply, conversation: Conversation, at: Timestamp) -> Result<Conversation, ReplyError> {
+    async fn taken_by_author(
+        &self,
+        known: &KnownConnection,
+        reply: &Reply,
+        conversation: Conversation,
+        at: Timestamp,
+    ) -> Result<Conversation, ReplyError> {
         if !matches!(reply.author, Author::Person(_)) || reply.message.is_none() {
             return Ok(conversation);
         }
-        let taken = self.store.change_conversation(&conversation.id, |it| it.take(at)).await?;
+        let taken = handling::take(self.store, self.queues, &known.connection.tenant, &conversation.id, at).await?;
         Ok(taken.unwrap_or(conversation))
     }
 
@@ -572,15 +589,6 @@ impl Replies<'_> {
         let job = body(reply);
         feed::tell(self.queues, &known.connection.tenant, &known.connection.id, now, &["unkept", job.as_str()], what).await?;
         Ok(Progress::Done)
-    }
-
-    /// An agent asks for a person: the conversation is before people, as of the job's own time.
-    async fn hand_over(&self, known: &KnownConnection, reply: &Reply, at: Timestamp) -> Result<(), ReplyError> {
-        let Some(conversation) = self.store.change_conversation(&reply.conversation, |it| it.take(at)).await? else { return Ok(()) };
-        let what = Happened::Handling { conversation: conversation.id.clone(), by: Answerer::Person };
-        let (id, time) = (conversation.id.to_string(), at.sortable());
-        let parts = ["handling", id.as_str(), time.as_str(), "person"];
-        Ok(feed::tell(self.queues, &known.connection.tenant, &known.connection.id, at, &parts, what).await?)
     }
 }
 

@@ -212,6 +212,16 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the fault of a number, while it is the connection's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn clear_number(&self, number: &NumberId, connection: &ConnectionId) -> Result<(), StoreError> {
+        let update = Update::existing().remove("fault").when("connection", connection)?;
+        let _: Result<NumberItem, Option<NumberItem>> = self.dynamo.update(&keys::number(number), update).await?;
+        Ok(())
+    }
+
     /// Writes a line to the connection's Logs: for people, without content, addresses or secrets.
     ///
     /// # Errors
