@@ -1,8 +1,8 @@
 //! The Lambda function `inbound`.
 
 use domain::time::Timestamp;
-use lambda::configuration::Environment;
 use inbound::{Config, Handles, handle};
+use lambda::configuration::Environment;
 
 fn main() -> anyhow::Result<()> {
     let config = Config::read(Environment::of_process())?;

@@ -72,7 +72,8 @@ pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp) -> SqsBa
     let Handles { store, queues, owners } = handles;
     let counts = Counts::new();
     let statuses = Statuses { store, queues, owners, counts: &counts };
-    let response = lambda::batches::each(queues, Queue::Statuses, event, async |it: Told, _: &_| Box::pin(statuses.hear(&it, now)).await).await;
+    let response =
+        lambda::batches::each(queues, Queue::Statuses, event, async |it: Told, _: &_| Box::pin(statuses.hear(&it, now)).await).await;
     lambda::metrics::publish(&counts);
     response
 }

@@ -9,9 +9,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{
-    BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient,
-};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 
@@ -89,11 +87,7 @@ impl Aws {
             None,
             "environment",
         );
-        Self {
-            credentials: SharedCredentialsProvider::new(credentials),
-            http_client: https_client(more_roots),
-            environment,
-        }
+        Self { credentials: SharedCredentialsProvider::new(credentials), http_client: https_client(more_roots), environment }
     }
 
     /// The configuration of a DynamoDB client.
@@ -134,17 +128,9 @@ fn timeouts() -> TimeoutConfig {
 }
 
 fn https_client(more_roots: &str) -> SharedHttpClient {
-    let roots = TrustStore::empty()
-        .with_pem_certificate(AMAZON_ROOTS)
-        .with_pem_certificate(more_roots);
-    let tls = TlsContext::builder()
-        .with_trust_store(roots)
-        .build()
-        .expect("a trust store makes no context that can fail to build");
-    Builder::new()
-        .tls_provider(Provider::rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https()
+    let roots = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS).with_pem_certificate(more_roots);
+    let tls = TlsContext::builder().with_trust_store(roots).build().expect("a trust store makes no context that can fail to build");
+    Builder::new().tls_provider(Provider::rustls(CryptoMode::Ring)).tls_context(tls).build_https()
 }
 
 #[cfg(test)]
@@ -165,11 +151,7 @@ mod tests {
     #[test]
     fn credentials_are_not_printed() {
         let aws = Aws::new(environment());
-        for printed in [
-            format!("{:?}", environment()),
-            format!("{aws:?}"),
-            format!("{:?}", aws.sqs()),
-        ] {
+        for printed in [format!("{:?}", environment()), format!("{aws:?}"), format!("{:?}", aws.sqs())] {
             for secret in ["example-secret-key", "example-session-token"] {
                 assert!(!printed.contains(secret), "{printed}");
             }
@@ -180,24 +162,13 @@ mod tests {
     fn clients_have_their_region_and_retries() {
         let aws = Aws::new(environment());
         assert_eq!(aws.sqs().region().map(AsRef::as_ref), Some("eu-central-1"));
-        assert_eq!(
-            aws.dynamodb().retry_config().map(RetryConfig::max_attempts),
-            Some(3)
-        );
-        assert_eq!(
-            aws.sqs()
-                .timeout_config()
-                .and_then(TimeoutConfig::connect_timeout),
-            Some(CONNECT_TIMEOUT)
-        );
+        assert_eq!(aws.dynamodb().retry_config().map(RetryConfig::max_attempts), Some(3));
+        assert_eq!(aws.sqs().timeout_config().and_then(TimeoutConfig::connect_timeout), Some(CONNECT_TIMEOUT));
     }
 
     #[test]
     fn the_pinned_roots_are_amazons_five() {
-        assert_eq!(
-            AMAZON_ROOTS.matches("-----BEGIN CERTIFICATE-----").count(),
-            5
-        );
+        assert_eq!(AMAZON_ROOTS.matches("-----BEGIN CERTIFICATE-----").count(), 5);
         assert_eq!(AMAZON_ROOTS.matches("# Amazon Root CA ").count(), 4);
     }
 }

@@ -109,13 +109,8 @@ pub async fn install(store: &Store, vault: &Vault, new: &NewConnection, now: Tim
         },
         access_token: vault.seal(&new.access_token, &AdditionalData::of_connection(new.id.as_str(), "access_token"))?,
     };
-    let number = |id: &NumberId| NumberItem {
-        id: id.clone(),
-        connection: new.id.clone(),
-        claimed_at: now,
-        agent: new.agent.clone(),
-        fault: None,
-    };
+    let number =
+        |id: &NumberId| NumberItem { id: id.clone(), connection: new.id.clone(), claimed_at: now, agent: new.agent.clone(), fault: None };
     let numbers: Vec<NumberItem> = new.numbers.iter().map(number).collect();
     let attachment = |agent: &AgentId| Attachment { connection: new.id.clone(), agent: agent.clone(), inbound: true };
     let attachments: Vec<Attachment> = new.agent.iter().map(attachment).collect();
@@ -154,7 +149,8 @@ pub async fn rotate_app_secret(store: &Store, vault: &Vault, app: &AppId, secret
 /// # Errors
 /// [`ConnectionError`].
 pub async fn stop(store: &Store, queues: &Queues, id: &ConnectionId, now: Timestamp) -> Result<(), ConnectionError> {
-    let changed = store.change_connection(id, |it| (it.connection.lifecycle.state != State::Stopped).then(|| it.ended(State::Stopped, now))).await?;
+    let changed =
+        store.change_connection(id, |it| (it.connection.lifecycle.state != State::Stopped).then(|| it.ended(State::Stopped, now))).await?;
     match changed {
         Some(it) => tell(store, queues, &it.connection.connection, "Stopped.", now).await,
         None => Ok(()),

@@ -214,8 +214,7 @@ impl Directory {
                 let current = it.secret.as_ref().map(|it| open(it, "secret")).transpose()?;
                 let previous = it.previous_secret.as_ref().map(|it| open(it, "secret")).transpose()?;
                 let verify_token = open(&it.verify_token, "verify_token")?;
-                let secrets =
-                    current.map(|it| AppSecrets::new(it.expose().as_bytes(), previous.as_ref().map(|it| it.expose().as_bytes())));
+                let secrets = current.map(|it| AppSecrets::new(it.expose().as_bytes(), previous.as_ref().map(|it| it.expose().as_bytes())));
                 Some(Arc::new(KnownApp { secrets, verify_token }))
             }
         };
@@ -246,7 +245,8 @@ impl Directory {
         let known = match self.store.connection(id, true).await? {
             None => None,
             Some(it) => {
-                let access_token = self.open(&it.access_token, &AdditionalData::of_connection(id.as_str(), "access_token"), "connection")?;
+                let access_token =
+                    self.open(&it.access_token, &AdditionalData::of_connection(id.as_str(), "access_token"), "connection")?;
                 let app = self.store.app(&it.connection.app, false).await?;
                 let app_secret = match app.and_then(|it| it.secret) {
                     Some(sealed) => Some(self.open(&sealed, &AdditionalData::of_app(it.connection.app.as_str(), "secret"), "app")?),

@@ -49,7 +49,13 @@ impl Retryable for HandlingError {
 ///
 /// # Errors
 /// [`HandlingError`].
-pub async fn take(store: &Store, queues: &Queues, tenant: &TenantId, id: &ConversationId, at: Timestamp) -> Result<Option<Conversation>, HandlingError> {
+pub async fn take(
+    store: &Store,
+    queues: &Queues,
+    tenant: &TenantId,
+    id: &ConversationId,
+    at: Timestamp,
+) -> Result<Option<Conversation>, HandlingError> {
     handle(store, queues, tenant, id, Answerer::Person, at).await
 }
 

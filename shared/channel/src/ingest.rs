@@ -297,7 +297,8 @@ struct OfNumber {
 impl Sorted {
     fn customer(&mut self, owner: Owner, customer: Customer, profile: Profile, event: Event) {
         let key = (owner.number.id.clone(), customer.clone());
-        let it = self.customers.entry(key).or_insert_with(|| OfCustomer { owner, customer, profile: Profile::default(), events: Vec::new() });
+        let it =
+            self.customers.entry(key).or_insert_with(|| OfCustomer { owner, customer, profile: Profile::default(), events: Vec::new() });
         it.profile.name = profile.name.or(it.profile.name.take());
         it.profile.username = profile.username.or(it.profile.username.take());
         it.events.push(event);

@@ -29,7 +29,13 @@ pub struct Walked {
 ///
 /// # Errors
 /// [`TurnError`]: then the rest is owed still.
-pub async fn walk(store: &Store, queues: &Queues, tenant: &TenantId, connection: &ConnectionId, now: Timestamp) -> Result<Walked, TurnError> {
+pub async fn walk(
+    store: &Store,
+    queues: &Queues,
+    tenant: &TenantId,
+    connection: &ConnectionId,
+    now: Timestamp,
+) -> Result<Walked, TurnError> {
     let mut walked = Walked::default();
     for (id, listed_at) in store.listed_owed(connection).await? {
         walked.conversations += 1;

@@ -22,6 +22,10 @@ pub async fn home(store: &Store, connection: &ConnectionId, customer: &Customer,
     let mut home = begin(store, connection, customer, seed).await?;
     for address in customer.addresses() {
         home = belong(store, home, &address, at).await?;
+        // Newer evidence of what is known costs nothing here, and keeps a late notice from undoing it.
+        if home.conversation.known(&address).is_some_and(|it| !it.retired) {
+            home.conversation.add_address(&address, at);
+        }
     }
     Ok(home)
 }
@@ -79,7 +83,9 @@ pub async fn belong(store: &Store, mut home: Stored, address: &Address, at: Time
         }
         let connection = home.conversation.connection.clone();
         let other = match store.lead(&connection, address, true).await? {
-            Some(id) if id != home.conversation.id => store.conversation(&id).await?.or_else(|| Some(Stored::unwritten(id, connection.clone()))),
+            Some(id) if id != home.conversation.id => {
+                store.conversation(&id).await?.or_else(|| Some(Stored::unwritten(id, connection.clone())))
+            }
             Some(_) | None => None,
         };
         let other = other.filter(|it| it.conversation.id != home.conversation.id);
@@ -254,6 +260,5 @@ fn freed(conversation: &Conversation, previous: &Customer, current: &Customer, a
         Address::Phone(phone) if new.is_some_and(|new| !new.is_same_number(phone)) => Some(phone.clone()),
         Address::Phone(_) | Address::Bsuid(_) => None,
     });
-    let phone = told.into_iter().chain(known).map(Address::Phone).find(|it| conversation.known(it).is_some_and(|it| !it.retired && it.at <= at));
-    phone
+    told.into_iter().chain(known).map(Address::Phone).find(|it| conversation.known(it).is_some_and(|it| !it.retired && it.at <= at))
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::{
-    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue,
-    MessageSystemAttributeName, SendMessageBatchRequestEntry,
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeName,
+    SendMessageBatchRequestEntry,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -58,15 +58,7 @@ pub enum Queue {
 
 impl Queue {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Inbound,
-        Self::Replies,
-        Self::Statuses,
-        Self::Turns,
-        Self::Events,
-        Self::Probes,
-        Self::Quarantine,
-    ];
+    pub const ALL: [Self; 7] = [Self::Inbound, Self::Replies, Self::Statuses, Self::Turns, Self::Events, Self::Probes, Self::Quarantine];
 
     /// Its name in documents, logs and metrics; a deployment may put a prefix before it.
     pub const fn name(self) -> &'static str {
@@ -210,9 +202,7 @@ impl Retryable for QueueError {
             // A deployment mends these; the job is sound and must wait for it.
             Self::NoUrl { .. } | Self::NoDeadLettersUrl { .. } | Self::Unavailable { .. } => true,
             Self::Oversize { .. } => false,
-            Self::Refused {
-                is_sender_fault, ..
-            } => !is_sender_fault,
+            Self::Refused { is_sender_fault, .. } => !is_sender_fault,
         }
     }
 
@@ -237,10 +227,7 @@ pub struct Queues {
 impl Queues {
     /// The queues at `urls`, over a client of this configuration, such as [`crate::aws::Aws::sqs`] makes.
     pub fn new(config: aws_sdk_sqs::Config, urls: QueueUrls) -> Self {
-        Self {
-            client: Client::from_conf(config),
-            urls,
-        }
+        Self { client: Client::from_conf(config), urls }
     }
 
     /// Sends all entries, in their order. All are kept, or it is an error; entries before the refused one may have been kept.
@@ -260,24 +247,13 @@ impl Queues {
             let Some(first) = refusals.into_iter().next() else {
                 continue;
             };
-            return Err(QueueError::Refused {
-                queue,
-                kept,
-                sent,
-                code: first.code,
-                is_sender_fault: first.is_sender_fault,
-            });
+            return Err(QueueError::Refused { queue, kept, sent, code: first.code, is_sender_fault: first.is_sender_fault });
         }
         Ok(())
     }
 
     /// The refusals that stand after a second try.
-    async fn send_batch(
-        &self,
-        queue: Queue,
-        url: &str,
-        batch: &[Entry],
-    ) -> Result<Vec<Refusal>, QueueError> {
+    async fn send_batch(&self, queue: Queue, url: &str, batch: &[Entry]) -> Result<Vec<Refusal>, QueueError> {
         let all: Vec<usize> = (0..batch.len()).collect();
         let refusals = self.send_once(queue, url, batch, &all).await?;
         if refusals.is_empty() || refusals.iter().any(|it| it.is_sender_fault) {
@@ -287,13 +263,7 @@ impl Queues {
         self.send_once(queue, url, batch, &again).await
     }
 
-    async fn send_once(
-        &self,
-        queue: Queue,
-        url: &str,
-        batch: &[Entry],
-        indices: &[usize],
-    ) -> Result<Vec<Refusal>, QueueError> {
+    async fn send_once(&self, queue: Queue, url: &str, batch: &[Entry], indices: &[usize]) -> Result<Vec<Refusal>, QueueError> {
         let entries = indices
             .iter()
             .map(|&index| {
@@ -325,26 +295,14 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::Oversize`] if body and reason are too long together: it is then left to the queue's own redrive.
-    pub async fn bury(
-        &self,
-        queue: Queue,
-        body: &str,
-        group: Option<&str>,
-        reason: &str,
-    ) -> Result<(), QueueError> {
-        let url = self
-            .urls
-            .dead_letters
-            .get(&queue)
-            .ok_or(QueueError::NoDeadLettersUrl { queue })?;
+    pub async fn bury(&self, queue: Queue, body: &str, group: Option<&str>, reason: &str) -> Result<(), QueueError> {
+        let url = self.urls.dead_letters.get(&queue).ok_or(QueueError::NoDeadLettersUrl { queue })?;
         let body = sendable(body);
         let bytes = body.len() + "reasonString".len() + reason.len();
         if bytes > MESSAGE_BYTES {
             return Err(QueueError::Oversize { queue, bytes });
         }
-        let hash = queue
-            .is_fifo()
-            .then(|| URL_SAFE_NO_PAD.encode(Sha256::digest(body.as_bytes())));
+        let hash = queue.is_fifo().then(|| URL_SAFE_NO_PAD.encode(Sha256::digest(body.as_bytes())));
         let reason = MessageAttributeValue::builder()
             .data_type("String")
             .string_value(reason)
@@ -368,24 +326,14 @@ impl Queues {
     ///
     /// # Errors
     /// When the queue does not answer.
-    pub async fn receive(
-        &self,
-        queue: Queue,
-        max: usize,
-        wait: Duration,
-    ) -> Result<Vec<Received>, QueueError> {
+    pub async fn receive(&self, queue: Queue, max: usize, wait: Duration) -> Result<Vec<Received>, QueueError> {
         // A long poll outlives the timeouts that are right for every other call.
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(wait + POLL_SLACK)
-            .operation_timeout(wait + POLL_SLACK)
-            .build();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(wait + POLL_SLACK).operation_timeout(wait + POLL_SLACK).build();
         let answer = self
             .client
             .receive_message()
             .queue_url(self.url(queue)?)
-            .max_number_of_messages(
-                i32::try_from(max.clamp(1, BATCH_ENTRIES)).expect("it is at most ten"),
-            )
+            .max_number_of_messages(i32::try_from(max.clamp(1, BATCH_ENTRIES)).expect("it is at most ten"))
             .wait_time_seconds(i32::try_from(wait.as_secs().min(20)).expect("it is at most twenty"))
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .customize()
@@ -393,12 +341,7 @@ impl Queues {
             .send()
             .await
             .map_err(|source| unavailable(queue, "give messages", source))?;
-        Ok(answer
-            .messages
-            .unwrap_or_default()
-            .into_iter()
-            .map(received)
-            .collect())
+        Ok(answer.messages.unwrap_or_default().into_iter().map(received).collect())
     }
 
     /// Deletes one delivery of a message. A receipt handle that is no longer the newest may be accepted without deleting.
@@ -423,16 +366,10 @@ impl Queues {
     ///
     /// # Errors
     /// When the queue does not answer. Later messages are then not changed; they come back when their old time is over.
-    pub async fn change_visibility(
-        &self,
-        queue: Queue,
-        changes: &[(String, Duration)],
-    ) -> Result<(), QueueError> {
+    pub async fn change_visibility(&self, queue: Queue, changes: &[(String, Duration)]) -> Result<(), QueueError> {
         let url = self.url(queue)?;
         for batch in changes.chunks(BATCH_ENTRIES) {
-            let entries = (0..batch.len())
-                .map(|index| visibility_entry(index, &batch[index]))
-                .collect();
+            let entries = (0..batch.len()).map(|index| visibility_entry(index, &batch[index])).collect();
             let answer = self
                 .client
                 .change_message_visibility_batch()
@@ -455,11 +392,7 @@ impl Queues {
     }
 
     fn url(&self, queue: Queue) -> Result<&str, QueueError> {
-        self.urls
-            .queues
-            .get(&queue)
-            .map(String::as_str)
-            .ok_or(QueueError::NoUrl { queue })
+        self.urls.queues.get(&queue).map(String::as_str).ok_or(QueueError::NoUrl { queue })
     }
 }
 
@@ -540,10 +473,7 @@ fn is_refused(character: char) -> bool {
     !matches!(character, '\t' | '\n' | '\r' | '\u{20}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-fn visibility_entry(
-    index: usize,
-    change: &(String, Duration),
-) -> ChangeMessageVisibilityBatchRequestEntry {
+fn visibility_entry(index: usize, change: &(String, Duration)) -> ChangeMessageVisibilityBatchRequestEntry {
     ChangeMessageVisibilityBatchRequestEntry::builder()
         .id(index.to_string())
         .receipt_handle(&change.0)
@@ -553,27 +483,17 @@ fn visibility_entry(
 }
 
 fn visibility_seconds(duration: Duration) -> i32 {
-    let whole = duration
-        .as_secs()
-        .saturating_add(u64::from(duration.subsec_nanos() > 0));
+    let whole = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     i32::try_from(whole.min(VISIBILITY_SECONDS)).expect("12 hours of seconds fit")
 }
 
 fn received(message: aws_sdk_sqs::types::Message) -> Received {
-    let attribute = |name| {
-        message
-            .attributes
-            .as_ref()
-            .and_then(|it| it.get(&name))
-            .cloned()
-    };
+    let attribute = |name| message.attributes.as_ref().and_then(|it| it.get(&name)).cloned();
     let number = |name| attribute(name).and_then(|it| it.parse::<i64>().ok());
     Received {
         group: attribute(MessageSystemAttributeName::MessageGroupId),
         delivery: Delivery {
-            receive_count: number(MessageSystemAttributeName::ApproximateReceiveCount)
-                .and_then(|it| u32::try_from(it).ok())
-                .unwrap_or(1),
+            receive_count: number(MessageSystemAttributeName::ApproximateReceiveCount).and_then(|it| u32::try_from(it).ok()).unwrap_or(1),
             sent_at_ms: number(MessageSystemAttributeName::SentTimestamp),
             message_id: message.message_id.clone().unwrap_or_default(),
         },
@@ -582,16 +502,8 @@ fn received(message: aws_sdk_sqs::types::Message) -> Received {
     }
 }
 
-fn unavailable(
-    queue: Queue,
-    action: &'static str,
-    source: impl Error + Send + Sync + 'static,
-) -> QueueError {
-    QueueError::Unavailable {
-        queue,
-        action,
-        source: Box::new(source),
-    }
+fn unavailable(queue: Queue, action: &'static str, source: impl Error + Send + Sync + 'static) -> QueueError {
+    QueueError::Unavailable { queue, action, source: Box::new(source) }
 }
 
 #[cfg(test)]
@@ -600,20 +512,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(body: impl Into<String>) -> Entry {
-        Entry {
-            body: body.into(),
-            group: None,
-            deduplication: None,
-        }
+        Entry { body: body.into(), group: None, deduplication: None }
     }
 
     fn failed(id: &str, code: &str, is_sender_fault: bool) -> BatchResultErrorEntry {
-        BatchResultErrorEntry::builder()
-            .id(id)
-            .code(code)
-            .sender_fault(is_sender_fault)
-            .build()
-            .expect("complete")
+        BatchResultErrorEntry::builder().id(id).code(code).sender_fault(is_sender_fault).build().expect("complete")
     }
 
     #[test]
@@ -630,27 +533,17 @@ mod tests {
 
     #[test]
     fn one_message_may_fill_a_batch_and_no_more() {
-        let full = batches(
-            Queue::Events,
-            vec![entry("a"), entry("x".repeat(MESSAGE_BYTES)), entry("b")],
-        )
-        .expect("fits");
+        let full = batches(Queue::Events, vec![entry("a"), entry("x".repeat(MESSAGE_BYTES)), entry("b")]).expect("fits");
         assert_eq!(full.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
-        let error = batches(Queue::Turns, vec![entry("x".repeat(MESSAGE_BYTES + 1))])
-            .expect_err("too long");
-        assert!(
-            matches!(error, QueueError::Oversize { queue: Queue::Turns, bytes } if bytes == MESSAGE_BYTES + 1)
-        );
+        let error = batches(Queue::Turns, vec![entry("x".repeat(MESSAGE_BYTES + 1))]).expect_err("too long");
+        assert!(matches!(error, QueueError::Oversize { queue: Queue::Turns, bytes } if bytes == MESSAGE_BYTES + 1));
         assert!(!error.is_retryable());
     }
 
     #[test]
     fn the_length_that_counts_is_the_escaped_one() {
         let body = "\u{ffff}".repeat(MESSAGE_BYTES / 3);
-        assert!(matches!(
-            batches(Queue::Events, vec![entry(body)]),
-            Err(QueueError::Oversize { .. })
-        ));
+        assert!(matches!(batches(Queue::Events, vec![entry(body)]), Err(QueueError::Oversize { .. })));
     }
 
     proptest! {
@@ -704,24 +597,9 @@ mod tests {
 
     #[test]
     fn what_the_answer_leaves_out_is_refused() {
-        let found = refusals(
-            &[0, 1, 2, 3],
-            &["0"],
-            &[
-                failed("2", "InternalError", false),
-                failed("3", "Bad", true),
-            ],
-        );
-        let expected = [
-            (1, "NotInAnswer", false),
-            (2, "InternalError", false),
-            (3, "Bad", true),
-        ]
-        .map(|(index, code, is_sender_fault)| Refusal {
-            index,
-            code: code.to_owned(),
-            is_sender_fault,
-        });
+        let found = refusals(&[0, 1, 2, 3], &["0"], &[failed("2", "InternalError", false), failed("3", "Bad", true)]);
+        let expected = [(1, "NotInAnswer", false), (2, "InternalError", false), (3, "Bad", true)]
+            .map(|(index, code, is_sender_fault)| Refusal { index, code: code.to_owned(), is_sender_fault });
         assert_eq!(found, expected);
     }
 

@@ -516,7 +516,8 @@ impl Replies<'_> {
             }
             Class::Credentials | Class::Account => {
                 let connection = &job.known.connection;
-                let why = format!("Meta refused to send: {} (code {}). {}", endings::note(fault), fault.code, connections::what_to_do(class));
+                let why =
+                    format!("Meta refused to send: {} (code {}). {}", endings::note(fault), fault.code, connections::what_to_do(class));
                 connections::fail(self.store, self.queues, &connection.id, connection.token_generation, &why, now).await?;
                 self.store.released(&job.key, false).await?;
                 Ok(Part::Wait(NOT_RUNNING_AGAIN))
@@ -575,7 +576,13 @@ impl Replies<'_> {
     }
 
     /// A refusal of a job that cannot even be kept: it names no message of a conversation.
-    async fn refuse_unkept(&self, known: &KnownConnection, reply: &Reply, refusal: &Refusal, now: Timestamp) -> Result<Progress, ReplyError> {
+    async fn refuse_unkept(
+        &self,
+        known: &KnownConnection,
+        reply: &Reply,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) -> Result<Progress, ReplyError> {
         self.counts.one("send.refused");
         let name = reply.id.clone().or_else(|| reply.turn.as_ref().map(|it| format!("{it}/{}", reply.index))).unwrap_or_default();
         let what = Happened::SendRefused {
@@ -609,7 +616,9 @@ fn identify(reply: &Reply) -> Result<(MessageId, Timestamp), Refusal> {
             let turn = MessageKey::parse(turn).map_err(|_| invalid("turn: is no turn's id; give back the turn's `turn` as it came."))?;
             Ok((MessageId::of_reply(&turn, reply.index), reply_time(turn.at, reply.index)))
         }
-        (None, Some(id)) => MessageId::of_job(id).map_err(|_| invalid("id: is no UUIDv7; make one, and use it again only for the same reply.")),
+        (None, Some(id)) => {
+            MessageId::of_job(id).map_err(|_| invalid("id: is no UUIDv7; make one, and use it again only for the same reply."))
+        }
         (None, None) => Err(invalid("turn: is missing; give `turn` with `index`, or an `id` of your own.")),
     }
 }

@@ -142,9 +142,8 @@ impl Statuses<'_> {
         if let Some((key, attempt)) = ours.iter().find_map(|(key, it)| Some((*key, it.attempt_of(&status.wamid)?))) {
             return Ok(Place::Found(key.clone(), attempt));
         }
-        let is_unknown = |it: &Outbound| {
-            matches!(it.phase, Phase::Sending | Phase::Unconfirmed) && !it.history().is_witnessed(usize::from(it.attempt))
-        };
+        let is_unknown =
+            |it: &Outbound| matches!(it.phase, Phase::Sending | Phase::Unconfirmed) && !it.history().is_witnessed(usize::from(it.attempt));
         let unknown: Vec<_> = ours.into_iter().filter(|(_, it)| is_unknown(it)).collect();
         match unknown.as_slice() {
             [(key, it)] => Ok(Place::Found((*key).clone(), it.attempt)),
@@ -227,7 +226,14 @@ impl Statuses<'_> {
     }
 
     /// A send that was made before the connection last began to run was made under what has been mended since: it stops nothing.
-    async fn fail_connection(&self, told: &Told, class: Class, fault: &Fault, claimed_at: Timestamp, now: Timestamp) -> Result<(), StatusError> {
+    async fn fail_connection(
+        &self,
+        told: &Told,
+        class: Class,
+        fault: &Fault,
+        claimed_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StatusError> {
         let Some(owner) = self.owner(told, now).await? else { return Ok(()) };
         if owner.connection.lifecycle.running_since.is_none_or(|it| claimed_at < it) {
             return Ok(());

@@ -104,11 +104,7 @@ pub(crate) async fn hand_over(
         late: it.is_late,
         missed,
     };
-    let entry = Entry {
-        body: body(&turn),
-        group: Some(conversation.id.to_string()),
-        deduplication: Some(it.key.id.to_string()),
-    };
+    let entry = Entry { body: body(&turn), group: Some(conversation.id.to_string()), deduplication: Some(it.key.id.to_string()) };
     queues.send(Queue::Turns, vec![entry]).await?;
     Ok(())
 }

@@ -86,18 +86,12 @@ pub struct AdditionalData {
 impl AdditionalData {
     /// A secret of a connection.
     pub fn of_connection(connection: &str, field: &'static str) -> Self {
-        Self {
-            owner: format!("connection {connection}"),
-            field,
-        }
+        Self { owner: format!("connection {connection}"), field }
     }
 
     /// A secret of an app.
     pub fn of_app(app: &str, field: &'static str) -> Self {
-        Self {
-            owner: format!("app {app}"),
-            field,
-        }
+        Self { owner: format!("app {app}"), field }
     }
 
     /// Lengths first, so that no two lists of parts have the same bytes.
@@ -122,12 +116,7 @@ pub struct Sealed {
 
 impl fmt::Display for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "v1.{}.{}",
-            self.key_id,
-            URL_SAFE_NO_PAD.encode(&self.bytes)
-        )
+        write!(f, "v1.{}.{}", self.key_id, URL_SAFE_NO_PAD.encode(&self.bytes))
     }
 }
 
@@ -143,21 +132,14 @@ impl FromStr for Sealed {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split('.');
-        let (Some("v1"), Some(key_id), Some(encoded), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some("v1"), Some(key_id), Some(encoded), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return Err(VaultError::Malformed);
         };
-        let bytes = URL_SAFE_NO_PAD
-            .decode(encoded)
-            .map_err(|_| VaultError::Malformed)?;
+        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| VaultError::Malformed)?;
         if !is_key_id(key_id) || bytes.len() < NONCE_BYTES {
             return Err(VaultError::Malformed);
         }
-        Ok(Self {
-            key_id: key_id.to_owned(),
-            bytes,
-        })
+        Ok(Self { key_id: key_id.to_owned(), bytes })
     }
 }
 
@@ -182,9 +164,7 @@ pub enum VaultError {
     #[error("the master key is not 32 bytes of base64")]
     MasterKey,
     /// A key id is 1 to 64 letters, digits, `-` and `_`.
-    #[error(
-        "the key id `{0}` has other characters than letters, digits, `-` and `_`, or is empty or too long"
-    )]
+    #[error("the key id `{0}` has other characters than letters, digits, `-` and `_`, or is empty or too long")]
     KeyId(String),
     /// Sealed under a key that this vault does not hold.
     #[error("sealed under key `{sealed_under}`, and the vault holds `{held}`")]
@@ -236,9 +216,7 @@ pub struct Vault {
 /// Prints the key's name.
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault")
-            .field("key_id", &self.key_id)
-            .finish_non_exhaustive()
+        f.debug_struct("Vault").field("key_id", &self.key_id).finish_non_exhaustive()
     }
 }
 
@@ -251,16 +229,9 @@ impl Vault {
         if !is_key_id(key_id) {
             return Err(VaultError::KeyId(key_id.to_owned()));
         }
-        let key = Zeroizing::new(
-            STANDARD
-                .decode(master_key.expose().trim())
-                .map_err(|_| VaultError::MasterKey)?,
-        );
+        let key = Zeroizing::new(STANDARD.decode(master_key.expose().trim()).map_err(|_| VaultError::MasterKey)?);
         let cipher = Aes256Gcm::new_from_slice(&key).map_err(|_| VaultError::MasterKey)?;
-        Ok(Self {
-            key_id: key_id.to_owned(),
-            cipher,
-        })
+        Ok(Self { key_id: key_id.to_owned(), cipher })
     }
 
     /// Seals a secret for its owner and field, with a new random nonce each time.
@@ -268,20 +239,10 @@ impl Vault {
     /// # Errors
     /// When the operating system gives no randomness.
     pub fn seal(&self, secret: &Secret, field: &AdditionalData) -> Result<Sealed, VaultError> {
-        let nonce = Nonce::<U12>::try_generate()
-            .map_err(|source| VaultError::Randomness(Box::new(source)))?;
-        let payload = Payload {
-            msg: secret.expose().as_bytes(),
-            aad: &field.bytes(&self.key_id),
-        };
-        let ciphertext = self
-            .cipher
-            .encrypt(&nonce, payload)
-            .expect("a secret is far shorter than GCM's 64 GiB");
-        Ok(Sealed {
-            key_id: self.key_id.clone(),
-            bytes: [nonce.as_slice(), &ciphertext].concat(),
-        })
+        let nonce = Nonce::<U12>::try_generate().map_err(|source| VaultError::Randomness(Box::new(source)))?;
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: &field.bytes(&self.key_id) };
+        let ciphertext = self.cipher.encrypt(&nonce, payload).expect("a secret is far shorter than GCM's 64 GiB");
+        Ok(Sealed { key_id: self.key_id.clone(), bytes: [nonce.as_slice(), &ciphertext].concat() })
     }
 
     /// Opens what was sealed for this owner and field.
@@ -290,35 +251,18 @@ impl Vault {
     /// When it was sealed under another key, or is not what was sealed.
     pub fn open(&self, sealed: &Sealed, field: &AdditionalData) -> Result<Secret, VaultError> {
         if sealed.key_id != self.key_id {
-            return Err(VaultError::OtherKey {
-                sealed_under: sealed.key_id.clone(),
-                held: self.key_id.clone(),
-            });
+            return Err(VaultError::OtherKey { sealed_under: sealed.key_id.clone(), held: self.key_id.clone() });
         }
-        let (nonce, ciphertext) = sealed
-            .bytes
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(VaultError::Malformed)?;
-        let payload = Payload {
-            msg: ciphertext,
-            aad: &field.bytes(&self.key_id),
-        };
-        let text = self
-            .cipher
-            .decrypt(&Nonce::<U12>::from(*nonce), payload)
-            .map_err(|_| VaultError::Tampered)?;
+        let (nonce, ciphertext) = sealed.bytes.split_first_chunk::<NONCE_BYTES>().ok_or(VaultError::Malformed)?;
+        let payload = Payload { msg: ciphertext, aad: &field.bytes(&self.key_id) };
+        let text = self.cipher.decrypt(&Nonce::<U12>::from(*nonce), payload).map_err(|_| VaultError::Tampered)?;
         // Only texts are sealed, so what the tag vouches for is a text.
-        String::from_utf8(text)
-            .map(Secret::new)
-            .map_err(|_| VaultError::Tampered)
+        String::from_utf8(text).map(Secret::new).map_err(|_| VaultError::Tampered)
     }
 }
 
 fn is_key_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
+    (1..=64).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
 }
 
 #[cfg(test)]
@@ -387,86 +331,39 @@ mod tests {
 
     #[test]
     fn additional_data_have_borders() {
-        let split = |key_id: &str, owner: &str| {
-            AdditionalData {
-                owner: owner.into(),
-                field: "f",
-            }
-            .bytes(key_id)
-        };
+        let split = |key_id: &str, owner: &str| AdditionalData { owner: owner.into(), field: "f" }.bytes(key_id);
         assert_ne!(split("ab", "c"), split("a", "bc"));
     }
 
     #[test]
     fn a_nonce_is_never_used_twice() {
         let vault = vault("local", 7);
-        let sealed: std::collections::HashSet<String> = (0..100)
-            .map(|_| {
-                vault
-                    .seal(&Secret::new("same"), &field())
-                    .expect("seals")
-                    .to_string()
-            })
-            .collect();
+        let sealed: std::collections::HashSet<String> =
+            (0..100).map(|_| vault.seal(&Secret::new("same"), &field()).expect("seals").to_string()).collect();
         assert_eq!(sealed.len(), 100);
     }
 
     #[test]
     fn another_key_is_told_by_its_name_or_noticed() {
-        let sealed = vault("2026-11", 1)
-            .seal(&Secret::new("x"), &field())
-            .expect("seals");
-        let error = vault("2026-12", 2)
-            .open(&sealed, &field())
-            .expect_err("another key");
-        assert_eq!(
-            error.to_string(),
-            "sealed under key `2026-11`, and the vault holds `2026-12`"
-        );
-        assert!(matches!(
-            vault("2026-11", 2).open(&sealed, &field()),
-            Err(VaultError::Tampered)
-        ));
+        let sealed = vault("2026-11", 1).seal(&Secret::new("x"), &field()).expect("seals");
+        let error = vault("2026-12", 2).open(&sealed, &field()).expect_err("another key");
+        assert_eq!(error.to_string(), "sealed under key `2026-11`, and the vault holds `2026-12`");
+        assert!(matches!(vault("2026-11", 2).open(&sealed, &field()), Err(VaultError::Tampered)));
     }
 
     #[test]
     fn keys_and_sealed_values_have_one_form() {
-        for key in [
-            "",
-            "AAAA",
-            "not base64!",
-            &STANDARD.encode([0; 31]),
-            &STANDARD.encode([0; 33]),
-        ] {
-            assert!(
-                matches!(
-                    Vault::new("local", &Secret::new(key)),
-                    Err(VaultError::MasterKey)
-                ),
-                "{key}"
-            );
+        for key in ["", "AAAA", "not base64!", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])] {
+            assert!(matches!(Vault::new("local", &Secret::new(key)), Err(VaultError::MasterKey)), "{key}");
         }
         let good = Secret::new(STANDARD.encode([0; 32]));
         for key_id in ["", "a.b", "ü", &"a".repeat(65)] {
-            assert!(
-                matches!(Vault::new(key_id, &good), Err(VaultError::KeyId(_))),
-                "{key_id}"
-            );
+            assert!(matches!(Vault::new(key_id, &good), Err(VaultError::KeyId(_))), "{key_id}");
         }
         let bytes = URL_SAFE_NO_PAD.encode([0; 28]);
         assert!(format!("v1.local.{bytes}").parse::<Sealed>().is_ok());
-        for text in [
-            "",
-            "v1.local",
-            "v1.local.AAAA",
-            &format!("v2.local.{bytes}"),
-            &format!("v1.local.{bytes}.x"),
-            "v1.local.!",
-        ] {
-            assert!(
-                matches!(text.parse::<Sealed>(), Err(VaultError::Malformed)),
-                "{text}"
-            );
+        for text in ["", "v1.local", "v1.local.AAAA", &format!("v2.local.{bytes}"), &format!("v1.local.{bytes}.x"), "v1.local.!"] {
+            assert!(matches!(text.parse::<Sealed>(), Err(VaultError::Malformed)), "{text}");
         }
     }
 
@@ -482,10 +379,7 @@ mod tests {
         let secret = Secret::new("example-token-0123456789");
         let vault = vault("local", b'k');
         let sealed = vault.seal(&secret, &field()).expect("seals");
-        assert_eq!(
-            format!("{secret:?} {sealed:?}"),
-            "Secret(…) Sealed(v1.local.…)"
-        );
+        assert_eq!(format!("{secret:?} {sealed:?}"), "Secret(…) Sealed(v1.local.…)");
         assert_eq!(format!("{vault:?}"), "Vault { key_id: \"local\", .. }");
     }
 }

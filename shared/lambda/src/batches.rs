@@ -46,27 +46,14 @@ where
     E: Retryable,
 {
     let is_fifo = event.records.iter().any(is_from_fifo);
-    let Some(records) = event
-        .records
-        .into_iter()
-        .map(Record::read)
-        .collect::<Option<Vec<_>>>()
-    else {
+    let Some(records) = event.records.into_iter().map(Record::read).collect::<Option<Vec<_>>>() else {
         return refuse_all(queue);
     };
     let work = async |record: &Record| {
-        let span = tracing::info_span!(
-            "record",
-            queue = queue.name(),
-            sqs.message_id = record.delivery.message_id
-        );
+        let span = tracing::info_span!("record", queue = queue.name(), sqs.message_id = record.delivery.message_id);
         run(queues, queue, record, &job).instrument(span).await
     };
-    let outcomes = if is_fifo {
-        in_order(queue, &records, work).await
-    } else {
-        at_once(&records, work).await
-    };
+    let outcomes = if is_fifo { in_order(queue, &records, work).await } else { at_once(&records, work).await };
     let returns = returns(&records, &outcomes);
     delay(queues, queue, &returns).await;
     let mut response = SqsBatchResponse::default();
@@ -90,16 +77,9 @@ impl Record {
     /// None if it has no message id.
     fn read(message: SqsMessage) -> Option<Self> {
         let is_fifo = is_from_fifo(&message);
-        let number = |name| {
-            message
-                .attributes
-                .get(name)
-                .and_then(|it| it.parse::<i64>().ok())
-        };
+        let number = |name| message.attributes.get(name).and_then(|it| it.parse::<i64>().ok());
         let delivery = Delivery {
-            receive_count: number("ApproximateReceiveCount")
-                .and_then(|it| u32::try_from(it).ok())
-                .unwrap_or(1),
+            receive_count: number("ApproximateReceiveCount").and_then(|it| u32::try_from(it).ok()).unwrap_or(1),
             sent_at_ms: number("SentTimestamp"),
             message_id: message.message_id.filter(|it| !it.is_empty())?,
         };
@@ -116,10 +96,7 @@ impl Record {
 /// Fair standard queues deliver a group too, so only the name of the queue tells:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html>.
 fn is_from_fifo(message: &SqsMessage) -> bool {
-    message
-        .event_source_arn
-        .as_deref()
-        .is_some_and(|it| it.ends_with(".fifo"))
+    message.event_source_arn.as_deref().is_some_and(|it| it.ends_with(".fifo"))
 }
 
 /// What became of one record.
@@ -142,21 +119,14 @@ struct Return {
 /// A record without a message id can be neither named nor, since an answer acknowledges whatever it does not name,
 /// acknowledged alone. An empty name has Lambda take the whole batch as failed, so nothing is run.
 fn refuse_all(queue: Queue) -> SqsBatchResponse {
-    tracing::error!(
-        queue = queue.name(),
-        "a record of queue `{queue}` has no message id; the whole batch is refused unrun"
-    );
+    tracing::error!(queue = queue.name(), "a record of queue `{queue}` has no message id; the whole batch is refused unrun");
     count(queue, "unnamed");
     let mut response = SqsBatchResponse::default();
     response.add_failure("");
     response
 }
 
-async fn in_order(
-    queue: Queue,
-    records: &[Record],
-    work: impl AsyncFn(&Record) -> Outcome,
-) -> Vec<Outcome> {
+async fn in_order(queue: Queue, records: &[Record], work: impl AsyncFn(&Record) -> Outcome) -> Vec<Outcome> {
     let mut held: HashMap<&str, Duration> = HashMap::new();
     let mut outcomes = Vec::with_capacity(records.len());
     for record in records {
@@ -177,22 +147,14 @@ async fn in_order(
 }
 
 async fn at_once(records: &[Record], work: impl AsyncFn(&Record) -> Outcome) -> Vec<Outcome> {
-    futures::stream::iter(records)
-        .map(|record| work(record))
-        .buffered(AT_ONCE)
-        .collect()
-        .await
+    futures::stream::iter(records).map(|record| work(record)).buffered(AT_ONCE).collect().await
 }
 
 fn returns(records: &[Record], outcomes: &[Outcome]) -> Vec<Return> {
     let mut returns = Vec::new();
     for (record, outcome) in records.iter().zip(outcomes) {
         if let Outcome::Returns(after) = *outcome {
-            returns.push(Return {
-                message_id: record.delivery.message_id.clone(),
-                receipt_handle: record.receipt_handle.clone(),
-                after,
-            });
+            returns.push(Return { message_id: record.delivery.message_id.clone(), receipt_handle: record.receipt_handle.clone(), after });
         }
     }
     returns
@@ -200,10 +162,7 @@ fn returns(records: &[Record], outcomes: &[Outcome]) -> Vec<Return> {
 
 /// Sets when each comes back. If that fails they come back when the queue's own visibility timeout is over.
 async fn delay(queues: &Queues, queue: Queue, returns: &[Return]) {
-    let changes: Vec<(String, Duration)> = returns
-        .iter()
-        .filter_map(|it| Some((it.receipt_handle.clone()?, it.after)))
-        .collect();
+    let changes: Vec<(String, Duration)> = returns.iter().filter_map(|it| Some((it.receipt_handle.clone()?, it.after))).collect();
     if changes.is_empty() {
         return;
     }
@@ -228,12 +187,7 @@ enum Verdict {
     Bury(&'static str),
 }
 
-async fn run<J, E>(
-    queues: &Queues,
-    queue: Queue,
-    record: &Record,
-    job: &impl AsyncFn(J, &Delivery) -> Result<Progress, E>,
-) -> Outcome
+async fn run<J, E>(queues: &Queues, queue: Queue, record: &Record, job: &impl AsyncFn(J, &Delivery) -> Result<Progress, E>) -> Outcome
 where
     J: DeserializeOwned,
     E: Retryable,
@@ -256,11 +210,7 @@ where
 }
 
 /// Runs the job, and logs what it met: this is where its failures are handled.
-async fn verdict<J, E>(
-    queue: Queue,
-    record: &Record,
-    job: &impl AsyncFn(J, &Delivery) -> Result<Progress, E>,
-) -> Verdict
+async fn verdict<J, E>(queue: Queue, record: &Record, job: &impl AsyncFn(J, &Delivery) -> Result<Progress, E>) -> Verdict
 where
     J: DeserializeOwned,
     E: Retryable,
@@ -270,17 +220,12 @@ where
         Err(error) => {
             // Not the error's own words: they quote the body.
             let place = logging::place(&error);
-            tracing::error!(
-                error.place = place,
-                "a body of queue `{queue}` does not decode; it goes to the dead letters"
-            );
+            tracing::error!(error.place = place, "a body of queue `{queue}` does not decode; it goes to the dead letters");
             return Verdict::Bury("undecodable");
         }
     };
     // A job owns what it changes or writes it under conditions, so a panic leaves nothing half-done in memory.
-    let ended = AssertUnwindSafe(async { job(decoded, &record.delivery).await })
-        .catch_unwind()
-        .await;
+    let ended = AssertUnwindSafe(async { job(decoded, &record.delivery).await }).catch_unwind().await;
     match ended {
         Ok(Ok(progress)) => from_progress(progress),
         Ok(Err(error)) => {
@@ -304,11 +249,7 @@ fn from_progress(progress: Progress) -> Verdict {
 }
 
 fn from_failure(error: &impl Retryable, record: &Record) -> Verdict {
-    if error.is_retryable() {
-        Verdict::Retry(back_off(record))
-    } else {
-        Verdict::Bury(error.code())
-    }
+    if error.is_retryable() { Verdict::Retry(back_off(record)) } else { Verdict::Bury(error.code()) }
 }
 
 fn log_failure(queue: Queue, record: &Record, error: &impl Retryable) {
@@ -333,19 +274,9 @@ fn log_failure(queue: Queue, record: &Record, error: &impl Retryable) {
 }
 
 async fn bury(queues: &Queues, queue: Queue, record: &Record, reason: &'static str) -> Outcome {
-    match queues
-        .bury(queue, &record.body, record.group.as_deref(), reason)
-        .await
-    {
+    match queues.bury(queue, &record.body, record.group.as_deref(), reason).await {
         Ok(()) => {
-            count(
-                queue,
-                if reason == "undecodable" {
-                    "undecodable"
-                } else {
-                    "buried"
-                },
-            );
+            count(queue, if reason == "undecodable" { "undecodable" } else { "buried" });
             Outcome::Settled
         }
         Err(error) => {
@@ -363,9 +294,7 @@ async fn bury(queues: &Queues, queue: Queue, record: &Record, reason: &'static s
 /// 2ⁿ s for the n-th delivery, at most 60 s. Records of a standard queue are spread over the second half of it, each by its own
 /// id, so that what failed together does not come back together; a FIFO group comes back alone anyway.
 fn back_off(record: &Record) -> Duration {
-    let seconds = 2_u64
-        .saturating_pow(record.delivery.receive_count)
-        .min(BACK_OFF_SECONDS);
+    let seconds = 2_u64.saturating_pow(record.delivery.receive_count).min(BACK_OFF_SECONDS);
     if record.is_fifo {
         return Duration::from_secs(seconds);
     }
@@ -375,14 +304,7 @@ fn back_off(record: &Record) -> Duration {
 }
 
 fn count(queue: Queue, outcome: &str) {
-    metrics::count(
-        "records",
-        1,
-        &[
-            (Dimension::Kind, queue.name()),
-            (Dimension::Outcome, outcome),
-        ],
-    );
+    metrics::count("records", 1, &[(Dimension::Kind, queue.name()), (Dimension::Outcome, outcome)]);
 }
 
 #[cfg(test)]
@@ -455,14 +377,10 @@ mod tests {
             let id = it.delivery.message_id.clone();
             let outcome = bad.iter().find(|(bad, _)| *bad == id);
             ran.borrow_mut().push(id);
-            outcome.map_or(Outcome::Settled, |(_, seconds)| {
-                Outcome::Returns(Duration::from_secs(*seconds))
-            })
+            outcome.map_or(Outcome::Settled, |(_, seconds)| Outcome::Returns(Duration::from_secs(*seconds)))
         }));
-        let returns: Vec<String> = returns(&records, &outcomes)
-            .iter()
-            .map(|it| format!("{} {}s", it.message_id, it.after.as_secs()))
-            .collect();
+        let returns: Vec<String> =
+            returns(&records, &outcomes).iter().map(|it| format!("{} {}s", it.message_id, it.after.as_secs())).collect();
         (ran.into_inner().join(" "), returns.join(", "))
     }
 
@@ -470,31 +388,12 @@ mod tests {
     fn a_group_is_held_from_its_first_return_on() {
         for (ids, bad, ran, returned) in [
             (&["a1", "b1", "a2", "b2"][..], &[][..], "a1 b1 a2 b2", ""),
-            (
-                &["a1", "b1", "a2", "b2", "a3"],
-                &[("a1", 5)],
-                "a1 b1 b2",
-                "a1 5s, a2 5s, a3 5s",
-            ),
-            (
-                &["a1", "a2", "a3"],
-                &[("a2", 15)],
-                "a1 a2",
-                "a2 15s, a3 15s",
-            ),
-            (
-                &["a1", "b1", "b2", "a2"],
-                &[("a1", 2), ("b1", 60)],
-                "a1 b1",
-                "a1 2s, b1 60s, b2 60s, a2 2s",
-            ),
+            (&["a1", "b1", "a2", "b2", "a3"], &[("a1", 5)], "a1 b1 b2", "a1 5s, a2 5s, a3 5s"),
+            (&["a1", "a2", "a3"], &[("a2", 15)], "a1 a2", "a2 15s, a3 15s"),
+            (&["a1", "b1", "b2", "a2"], &[("a1", 2), ("b1", 60)], "a1 b1", "a1 2s, b1 60s, b2 60s, a2 2s"),
             (&["a1", "b1"], &[("b1", 0)], "a1 b1", "b1 0s"),
         ] {
-            assert_eq!(
-                ordered(ids, bad),
-                (ran.to_owned(), returned.to_owned()),
-                "{ids:?} {bad:?}"
-            );
+            assert_eq!(ordered(ids, bad), (ran.to_owned(), returned.to_owned()), "{ids:?} {bad:?}");
         }
     }
 
@@ -519,33 +418,21 @@ mod tests {
 
     #[test]
     fn a_fair_queue_holds_nothing() {
-        let records: Vec<Record> = ["1", "2", "3"]
-            .map(|id| record(id, "same group", FAIR))
-            .into();
+        let records: Vec<Record> = ["1", "2", "3"].map(|id| record(id, "same group", FAIR)).into();
         let ran = Cell::new(0);
         let outcomes = block_on(at_once(&records, async |it: &Record| {
             ran.set(ran.get() + 1);
-            if it.delivery.message_id == "1" {
-                Outcome::Returns(Duration::from_secs(1))
-            } else {
-                Outcome::Settled
-            }
+            if it.delivery.message_id == "1" { Outcome::Returns(Duration::from_secs(1)) } else { Outcome::Settled }
         }));
         assert_eq!(ran.get(), 3);
-        let expected = Return {
-            message_id: "1".into(),
-            receipt_handle: Some("receipt of 1".into()),
-            after: Duration::from_secs(1),
-        };
+        let expected = Return { message_id: "1".into(), receipt_handle: Some("receipt of 1".into()), after: Duration::from_secs(1) };
         assert_eq!(returns(&records, &outcomes), [expected]);
         assert_eq!(records[0].group.as_deref(), Some("same group"));
     }
 
     #[test]
     fn records_of_a_standard_queue_run_together_and_not_too_many() {
-        let records: Vec<Record> = (0..40)
-            .map(|id| record(&id.to_string(), "g", FAIR))
-            .collect();
+        let records: Vec<Record> = (0..40).map(|id| record(&id.to_string(), "g", FAIR)).collect();
         let (running, most) = (Cell::new(0), Cell::new(0));
         let outcomes = block_on(at_once(&records, async |_: &Record| {
             running.set(running.get() + 1);
@@ -570,38 +457,17 @@ mod tests {
     fn a_job_is_judged_by_how_it_ends() {
         let record = record("1", "g", FIFO);
         let judged = |ended: fn() -> Result<Progress, Failure>| {
-            block_on(verdict(
-                Queue::Inbound,
-                &record,
-                &async |_: serde_json::Value, delivery: &Delivery| {
-                    assert_eq!(
-                        (delivery.receive_count, delivery.sent_at_ms),
-                        (3, Some(1_795_000_000_000))
-                    );
-                    ended()
-                },
-            ))
+            block_on(verdict(Queue::Inbound, &record, &async |_: serde_json::Value, delivery: &Delivery| {
+                assert_eq!((delivery.receive_count, delivery.sent_at_ms), (3, Some(1_795_000_000_000)));
+                ended()
+            }))
         };
         let wait = Duration::from_secs(7);
         assert_eq!(judged(|| Ok(Progress::Done)), Verdict::Done);
-        assert_eq!(
-            judged(|| Ok(Progress::Wait(Duration::from_secs(7)))),
-            Verdict::Wait(wait)
-        );
-        assert_eq!(
-            judged(|| Err(Failure { is_retryable: true })),
-            Verdict::Retry(Duration::from_secs(8))
-        );
-        assert_eq!(
-            judged(|| Err(Failure {
-                is_retryable: false
-            })),
-            Verdict::Bury("failure")
-        );
-        assert_eq!(
-            judged(|| panic!("made by this test")),
-            Verdict::Retry(Duration::from_secs(8))
-        );
+        assert_eq!(judged(|| Ok(Progress::Wait(Duration::from_secs(7)))), Verdict::Wait(wait));
+        assert_eq!(judged(|| Err(Failure { is_retryable: true })), Verdict::Retry(Duration::from_secs(8)));
+        assert_eq!(judged(|| Err(Failure { is_retryable: false })), Verdict::Bury("failure"));
+        assert_eq!(judged(|| panic!("made by this test")), Verdict::Retry(Duration::from_secs(8)));
     }
 
     #[test]
@@ -609,29 +475,17 @@ mod tests {
         let mut record = record("1", "g", FIFO);
         for body in ["", "no JSON", "{\"v\":", "[1]"] {
             record.body = body.to_owned();
-            let verdict = block_on(verdict(Queue::Inbound, &record, &async |_: HashMap<
-                String,
-                String,
-            >,
-                                                                            _: &Delivery|
-                   -> Result<
-                Progress,
-                Failure,
-            > {
-                unreachable!("{body}")
-            }));
+            let verdict =
+                block_on(verdict(Queue::Inbound, &record, &async |_: HashMap<String, String>,
+                                                                  _: &Delivery|
+                       -> Result<Progress, Failure> { unreachable!("{body}") }));
             assert_eq!(verdict, Verdict::Bury("undecodable"), "{body}");
         }
     }
 
     #[test]
     fn what_cannot_be_buried_comes_back() {
-        let outcome = block_on(bury(
-            &queues(),
-            Queue::Inbound,
-            &record("1", "g", FIFO),
-            "failure",
-        ));
+        let outcome = block_on(bury(&queues(), Queue::Inbound, &record("1", "g", FIFO), "failure"));
         assert_eq!(outcome, Outcome::Returns(Duration::from_secs(8)));
     }
 
@@ -641,19 +495,11 @@ mod tests {
             let mut event = SqsEvent::default();
             event.records = vec![message("1", "g", FIFO), message("2", "g", FIFO)];
             event.records[1].message_id = id;
-            let response = block_on(each(
-                &queues(),
-                Queue::Inbound,
-                event,
-                async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
+            let response =
+                block_on(each(&queues(), Queue::Inbound, event, async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
                     unreachable!("it must not run")
-                },
-            ));
-            let named: Vec<String> = response
-                .batch_item_failures
-                .into_iter()
-                .map(|it| it.item_identifier)
-                .collect();
+                }));
+            let named: Vec<String> = response.batch_item_failures.into_iter().map(|it| it.item_identifier).collect();
             assert_eq!(named, [""]);
         }
     }
@@ -664,41 +510,28 @@ mod tests {
             let ran = Cell::new(0);
             let mut event = SqsEvent::default();
             event.records = vec![message("1", "g", arn), message("2", "g", arn)];
-            let response = block_on(each(
-                &queues(),
-                Queue::Inbound,
-                event,
-                async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
+            let response =
+                block_on(each(&queues(), Queue::Inbound, event, async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
                     ran.set(ran.get() + 1);
                     Ok(Progress::Done)
-                },
-            ));
+                }));
             assert_eq!((ran.get(), response.batch_item_failures.len()), (2, 0));
         }
     }
 
     #[test]
     fn back_off_doubles_up_to_a_minute() {
-        for (receive_count, seconds) in [(1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (u32::MAX, 60)]
-        {
-            assert_eq!(
-                back_off(&delivered(receive_count, "1", FIFO)),
-                Duration::from_secs(seconds)
-            );
+        for (receive_count, seconds) in [(1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (u32::MAX, 60)] {
+            assert_eq!(back_off(&delivered(receive_count, "1", FIFO)), Duration::from_secs(seconds));
         }
     }
 
     #[test]
     fn back_off_of_a_standard_queue_is_spread() {
-        let mut found: Vec<u64> = (0..1000)
-            .map(|id| back_off(&delivered(9, &id.to_string(), FAIR)).as_secs())
-            .collect();
+        let mut found: Vec<u64> = (0..1000).map(|id| back_off(&delivered(9, &id.to_string(), FAIR)).as_secs()).collect();
         found.sort_unstable();
         found.dedup();
         assert_eq!(found, (30..=60).collect::<Vec<u64>>());
-        assert_eq!(
-            back_off(&delivered(4, "x", FAIR)),
-            back_off(&delivered(4, "x", FAIR))
-        );
+        assert_eq!(back_off(&delivered(4, "x", FAIR)), back_off(&delivered(4, "x", FAIR)));
     }
 }

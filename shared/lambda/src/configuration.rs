@@ -40,19 +40,13 @@ enum Problem {
 impl Environment {
     /// The variables of this process.
     pub fn of_process() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is where the environment is read"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
         Self::of(|name| std::env::var(name).ok())
     }
 
     /// Variables from elsewhere, for tests.
     pub fn of(lookup: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self {
-            lookup: Box::new(lookup),
-            problems: BTreeMap::new(),
-        }
+        Self { lookup: Box::new(lookup), problems: BTreeMap::new() }
     }
 
     /// A variable that must be there. An empty one counts as missing.
@@ -113,9 +107,7 @@ impl Environment {
             access_key_id: access_key_id?,
             secret_access_key: secret_access_key?,
             session_token: self.optional("AWS_SESSION_TOKEN"),
-            endpoint_url_dynamodb: self
-                .optional("AWS_ENDPOINT_URL_DYNAMODB")
-                .or_else(|| everywhere.clone()),
+            endpoint_url_dynamodb: self.optional("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| everywhere.clone()),
             endpoint_url_sqs: self.optional("AWS_ENDPOINT_URL_SQS").or(everywhere),
         })
     }
@@ -145,9 +137,7 @@ impl Environment {
     pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, Misconfigured> {
         match build() {
             Some(configuration) if self.problems.is_empty() => Ok(configuration),
-            _ => Err(Misconfigured {
-                problems: self.problems,
-            }),
+            _ => Err(Misconfigured { problems: self.problems }),
         }
     }
 }
@@ -160,21 +150,14 @@ pub struct Misconfigured {
 
 impl Misconfigured {
     fn names(&self, problem: Problem) -> Vec<&str> {
-        self.problems
-            .iter()
-            .filter(|(_, it)| **it == problem)
-            .map(|(name, _)| name.as_str())
-            .collect()
+        self.problems.iter().filter(|(_, it)| **it == problem).map(|(name, _)| name.as_str()).collect()
     }
 }
 
 impl fmt::Display for Misconfigured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the environment is incomplete")?;
-        for (problem, word) in [
-            (Problem::Missing, "missing"),
-            (Problem::Malformed, "malformed"),
-        ] {
+        for (problem, word) in [(Problem::Missing, "missing"), (Problem::Malformed, "malformed")] {
             let names = self.names(problem);
             if !names.is_empty() {
                 write!(f, "; {word}: {}", names.join(", "))?;
@@ -189,22 +172,12 @@ mod tests {
     use super::*;
 
     fn environment(variables: &'static [(&'static str, &'static str)]) -> Environment {
-        Environment::of(|name| {
-            variables
-                .iter()
-                .find(|it| it.0 == name)
-                .map(|it| it.1.to_owned())
-        })
+        Environment::of(|name| variables.iter().find(|it| it.0 == name).map(|it| it.1.to_owned()))
     }
 
     #[test]
     fn all_mistakes_are_told_at_once_and_no_value() {
-        let mut environment = environment(&[
-            ("EMPTY", ""),
-            ("SECONDS", "example-secret"),
-            ("MINUTES", "x"),
-            ("GOOD", "1"),
-        ]);
+        let mut environment = environment(&[("EMPTY", ""), ("SECONDS", "example-secret"), ("MINUTES", "x"), ("GOOD", "1")]);
         let found = (
             environment.required("ABSENT"),
             environment.required("EMPTY"),
@@ -216,10 +189,7 @@ mod tests {
         assert_eq!(found, (None, None, None, None, Some(1), Some(5)));
         environment.malformed("KEY");
         let error = environment.finish(|| Some(())).expect_err("five are wrong");
-        assert_eq!(
-            error.to_string(),
-            "the environment is incomplete; missing: ABSENT, EMPTY; malformed: KEY, MINUTES, SECONDS"
-        );
+        assert_eq!(error.to_string(), "the environment is incomplete; missing: ABSENT, EMPTY; malformed: KEY, MINUTES, SECONDS");
         assert!(!format!("{error:?}").contains("example-secret"));
     }
 
@@ -237,10 +207,7 @@ mod tests {
             let aws = environment.aws();
             environment.finish(|| aws).expect_err("two are missing")
         };
-        assert_eq!(
-            error.to_string(),
-            "the environment is incomplete; missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
-        );
+        assert_eq!(error.to_string(), "the environment is incomplete; missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY");
         let mut environment = environment(&[
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "id"),
@@ -250,28 +217,16 @@ mod tests {
             ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:2"),
         ]);
         let aws = environment.aws().expect("complete");
-        assert_eq!(
-            (aws.region.as_str(), aws.access_key_id.as_str()),
-            ("eu-central-1", "id")
-        );
-        assert_eq!(
-            (aws.secret_access_key.as_str(), aws.session_token.as_deref()),
-            ("secret", Some("token"))
-        );
-        assert_eq!(
-            aws.endpoint_url_dynamodb.as_deref(),
-            Some("http://127.0.0.1:1")
-        );
+        assert_eq!((aws.region.as_str(), aws.access_key_id.as_str()), ("eu-central-1", "id"));
+        assert_eq!((aws.secret_access_key.as_str(), aws.session_token.as_deref()), ("secret", Some("token")));
+        assert_eq!(aws.endpoint_url_dynamodb.as_deref(), Some("http://127.0.0.1:1"));
         assert_eq!(aws.endpoint_url_sqs.as_deref(), Some("http://127.0.0.1:2"));
     }
 
     #[test]
     fn the_log_level_is_info_unless_told() {
         assert_eq!(environment(&[]).log_level(), Some(tracing::Level::INFO));
-        assert_eq!(
-            environment(&[("LOG_LEVEL", "debug")]).log_level(),
-            Some(tracing::Level::DEBUG)
-        );
+        assert_eq!(environment(&[("LOG_LEVEL", "debug")]).log_level(), Some(tracing::Level::DEBUG));
         let mut wrong = environment(&[("LOG_LEVEL", "loud")]);
         assert_eq!(wrong.log_level(), None);
         assert!(wrong.finish(|| Some(())).is_err());
@@ -280,11 +235,6 @@ mod tests {
     #[test]
     fn the_process_is_read() {
         // Cargo sets it for every test.
-        assert_eq!(
-            Environment::of_process()
-                .required("CARGO_PKG_NAME")
-                .as_deref(),
-            Some("lambda")
-        );
+        assert_eq!(Environment::of_process().required("CARGO_PKG_NAME").as_deref(), Some("lambda"));
     }
 }

@@ -19,16 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 /// Crates whose own logs begin at `warn` whatever the level: at `debug` they print requests and answers.
-const QUIET: [&str; 8] = [
-    "aws_",
-    "h2",
-    "hyper",
-    "lambda_http",
-    "lambda_runtime",
-    "reqwest",
-    "rustls",
-    "tower",
-];
+const QUIET: [&str; 8] = ["aws_", "h2", "hyper", "lambda_http", "lambda_runtime", "reqwest", "rustls", "tower"];
 
 /// Starts logging to standard output, which Lambda sends to CloudWatch, at this level. Panics are logged too, by place.
 ///
@@ -45,13 +36,8 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let quiet = LevelFilter::from_level(level).min(LevelFilter::WARN);
-    let targets = Targets::new()
-        .with_default(level)
-        .with_targets(QUIET.map(|it| (it, quiet)));
-    let lines = tracing_subscriber::fmt::layer()
-        .fmt_fields(JsonFields::new())
-        .event_format(Flat)
-        .with_writer(writer);
+    let targets = Targets::new().with_default(level).with_targets(QUIET.map(|it| (it, quiet)));
+    let lines = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Flat).with_writer(writer);
     tracing_subscriber::registry().with(targets).with(lines)
 }
 
@@ -60,9 +46,7 @@ pub fn chain(error: &dyn Error) -> String {
     let mut told = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let words = error
-            .downcast_ref::<serde_json::Error>()
-            .map_or_else(|| error.to_string(), place);
+        let words = error.downcast_ref::<serde_json::Error>().map_or_else(|| error.to_string(), place);
         told.push_str(": ");
         told.push_str(&words);
         cause = error.source();
@@ -72,27 +56,14 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// What is wrong with a JSON text and where, without quoting it, as the error's own words do.
 pub fn place(error: &serde_json::Error) -> String {
-    format!(
-        "JSON {:?} error at line {}, column {}",
-        error.classify(),
-        error.line(),
-        error.column()
-    )
+    format!("JSON {:?} error at line {}, column {}", error.classify(), error.line(), error.column())
 }
 
 /// Tells where a panic was, and its message only if it is a literal: a formatted one may hold content.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let message = info
-        .payload()
-        .downcast_ref::<&'static str>()
-        .copied()
-        .unwrap_or("(not told)");
-    tracing::error!(
-        panic.place = place,
-        panic.message = message,
-        "panicked at {place}"
-    );
+    let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not told)");
+    tracing::error!(panic.place = place, panic.message = message, "panicked at {place}");
 }
 
 /// One line of the log.
@@ -113,18 +84,9 @@ impl<S> FormatEvent<S, JsonFields> for Flat
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, JsonFields>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Map::new();
-        for span in context
-            .event_scope()
-            .into_iter()
-            .flat_map(|it| it.from_root())
-        {
+        for span in context.event_scope().into_iter().flat_map(|it| it.from_root()) {
             if let Some(formatted) = span.extensions().get::<FormattedFields<JsonFields>>() {
                 fields.extend(parsed(formatted));
             }
@@ -140,13 +102,7 @@ where
             fields.remove(taken);
         }
         let metadata = event.metadata();
-        let line = Line {
-            timestamp,
-            level: metadata.level().as_str(),
-            message,
-            target: metadata.target(),
-            fields,
-        };
+        let line = Line { timestamp, level: metadata.level().as_str(), message, target: metadata.target(), fields };
         let line = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
         writeln!(writer, "{line}")
     }
@@ -183,29 +139,19 @@ mod tests {
         tracing::subscriber::with_default(subscriber(level, move || writer.clone()), log);
         let bytes = written.0.lock().expect("no panic").clone();
         let text = String::from_utf8(bytes).expect("UTF-8");
-        text.lines()
-            .map(|it| serde_json::from_str(it).expect("a JSON object a line"))
-            .collect()
+        text.lines().map(|it| serde_json::from_str(it).expect("a JSON object a line")).collect()
     }
 
     #[test]
     fn a_line_holds_the_fields_of_all_spans_and_the_innermost_wins() {
         let lines = written(Level::INFO, || {
-            let _invocation =
-                tracing::info_span!("invocation", request.id = "r1", queue = "outer").entered();
-            let record = tracing::info_span!(
-                "record",
-                sqs.message_id = "m1",
-                queue = "inner",
-                connection.id = tracing::field::Empty
-            );
+            let _invocation = tracing::info_span!("invocation", request.id = "r1", queue = "outer").entered();
+            let record = tracing::info_span!("record", sqs.message_id = "m1", queue = "inner", connection.id = tracing::field::Empty);
             record.record("connection.id", "demo");
             let _record = record.entered();
             tracing::warn!(attempt = 2, level = "mine", "a \"quoted\"\nmessage");
         });
-        let [line] = lines.as_slice() else {
-            panic!("{lines:?}")
-        };
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
         for (name, value) in [
             ("request.id", Value::from("r1")),
             ("sqs.message_id", "m1".into()),
@@ -218,12 +164,7 @@ mod tests {
         ] {
             assert_eq!(line[name], value, "{name}");
         }
-        assert!(
-            line["timestamp"]
-                .as_str()
-                .is_some_and(|it| it.ends_with('Z') && it.contains('T')),
-            "{line:?}"
-        );
+        assert!(line["timestamp"].as_str().is_some_and(|it| it.ends_with('Z') && it.contains('T')), "{line:?}");
         assert_eq!(line.len(), 9);
     }
 
@@ -237,13 +178,7 @@ mod tests {
             tracing::info!(target: "hyper_util::client", "no");
             tracing::info!(target: "lambda::batches", "yes");
         });
-        assert_eq!(
-            lines
-                .iter()
-                .map(|it| it["message"].clone())
-                .collect::<Vec<_>>(),
-            ["yes", "yes", "yes"]
-        );
+        assert_eq!(lines.iter().map(|it| it["message"].clone()).collect::<Vec<_>>(), ["yes", "yes", "yes"]);
         let lines = written(Level::ERROR, || {
             tracing::warn!(target: "aws_sdk_sqs", "no");
             tracing::warn!("no");
@@ -258,21 +193,11 @@ mod tests {
 
     #[test]
     fn a_chain_tells_every_cause_and_quotes_no_content() {
-        let inner =
-            serde_json::from_str::<u32>("\"the customer's words\"").expect_err("not a number");
-        assert!(
-            inner.to_string().contains("the customer's words"),
-            "else this test shows nothing"
-        );
-        assert_eq!(
-            chain(&Outer(inner)),
-            "item `1` does not decode: JSON Data error at line 1, column 22"
-        );
+        let inner = serde_json::from_str::<u32>("\"the customer's words\"").expect_err("not a number");
+        assert!(inner.to_string().contains("the customer's words"), "else this test shows nothing");
+        assert_eq!(chain(&Outer(inner)), "item `1` does not decode: JSON Data error at line 1, column 22");
         let cause = io::Error::other("the cause");
-        assert_eq!(
-            chain(&crate::run::RunError::Runtime(cause)),
-            "no runtime for the function: the cause"
-        );
+        assert_eq!(chain(&crate::run::RunError::Runtime(cause)), "no runtime for the function: the cause");
     }
 
     #[test]
@@ -282,22 +207,12 @@ mod tests {
             let before = take_hook();
             set_hook(Box::new(log_panic));
             let text = String::from("the customer's words");
-            let ended = [
-                catch_unwind(|| panic!("{text}")),
-                catch_unwind(|| panic!("a literal")),
-            ];
+            let ended = [catch_unwind(|| panic!("{text}")), catch_unwind(|| panic!("a literal"))];
             set_hook(before);
             assert!(ended.iter().all(Result::is_err));
         });
-        let [formatted, literal] = lines.as_slice() else {
-            panic!("{lines:?}")
-        };
-        assert!(
-            formatted["panic.place"]
-                .as_str()
-                .is_some_and(|it| it.contains("logging.rs")),
-            "{formatted:?}"
-        );
+        let [formatted, literal] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(formatted["panic.place"].as_str().is_some_and(|it| it.contains("logging.rs")), "{formatted:?}");
         assert_eq!(formatted["panic.message"], "(not told)");
         assert!(!format!("{formatted:?}").contains("words"));
         assert_eq!(literal["panic.message"], "a literal");

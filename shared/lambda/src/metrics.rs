@@ -41,11 +41,7 @@ pub fn start(function: &str) {
 
 /// Adds to a count. Use few names and few values: see the module's documentation.
 pub fn count(name: &'static str, value: u64, dimensions: &[(Dimension, &str)]) {
-    if let Some(metrics) = METRICS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .as_mut()
-    {
+    if let Some(metrics) = METRICS.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         metrics.count(name, value, dimensions);
     }
 }
@@ -64,10 +60,7 @@ pub fn flush(now: i64) {
         return;
     };
     if let Err(error) = metrics.flush(now, &mut io::stdout().lock()) {
-        tracing::warn!(
-            error.chain = crate::logging::chain(&error),
-            "metrics could not be written"
-        );
+        tracing::warn!(error.chain = crate::logging::chain(&error), "metrics could not be written");
     }
 }
 
@@ -82,26 +75,14 @@ struct Metrics {
 
 impl Metrics {
     fn new(function: &str) -> Self {
-        Self {
-            function: function.to_owned(),
-            counts: BTreeMap::new(),
-        }
+        Self { function: function.to_owned(), counts: BTreeMap::new() }
     }
 
     fn count(&mut self, name: &'static str, value: u64, dimensions: &[(Dimension, &str)]) {
         // CloudWatch refuses an empty value.
-        let mut dimensions: Dimensions = dimensions
-            .iter()
-            .filter(|it| !it.1.is_empty())
-            .map(|it| (it.0, it.1.to_owned()))
-            .collect();
+        let mut dimensions: Dimensions = dimensions.iter().filter(|it| !it.1.is_empty()).map(|it| (it.0, it.1.to_owned())).collect();
         dimensions.sort();
-        let count = self
-            .counts
-            .entry(dimensions)
-            .or_default()
-            .entry(name)
-            .or_default();
+        let count = self.counts.entry(dimensions).or_default().entry(name).or_default();
         *count = count.saturating_add(value);
     }
 
@@ -116,20 +97,9 @@ impl Metrics {
     }
 }
 
-fn line(
-    function: &str,
-    now: i64,
-    dimensions: &Dimensions,
-    counts: &BTreeMap<&'static str, u64>,
-) -> Value {
-    let names: Vec<&str> = ["fn"]
-        .into_iter()
-        .chain(dimensions.iter().map(|it| it.0.name()))
-        .collect();
-    let metrics: Vec<Value> = counts
-        .keys()
-        .map(|it| json!({"Name": it, "Unit": "Count"}))
-        .collect();
+fn line(function: &str, now: i64, dimensions: &Dimensions, counts: &BTreeMap<&'static str, u64>) -> Value {
+    let names: Vec<&str> = ["fn"].into_iter().chain(dimensions.iter().map(|it| it.0.name())).collect();
+    let metrics: Vec<Value> = counts.keys().map(|it| json!({"Name": it, "Unit": "Count"})).collect();
     let mut line = Map::new();
     line.insert(
         "_aws".to_owned(),
@@ -154,33 +124,17 @@ mod tests {
 
     fn lines(metrics: &mut Metrics) -> Vec<Value> {
         let mut written = Vec::new();
-        metrics
-            .flush(1_795_000_000_000, &mut written)
-            .expect("writes");
+        metrics.flush(1_795_000_000_000, &mut written).expect("writes");
         let text = String::from_utf8(written).expect("UTF-8");
-        text.lines()
-            .map(|it| serde_json::from_str(it).expect("a JSON object a line"))
-            .collect()
+        text.lines().map(|it| serde_json::from_str(it).expect("a JSON object a line")).collect()
     }
 
     #[test]
     fn counts_are_added_up_into_one_line_for_each_set_of_dimensions() {
         let mut metrics = Metrics::new("webhook");
-        metrics.count(
-            "webhook.accepted",
-            1,
-            &[(Dimension::Outcome, "kept"), (Dimension::Kind, "messages")],
-        );
-        metrics.count(
-            "webhook.accepted",
-            2,
-            &[(Dimension::Kind, "messages"), (Dimension::Outcome, "kept")],
-        );
-        metrics.count(
-            "webhook.bytes",
-            600,
-            &[(Dimension::Kind, "messages"), (Dimension::Outcome, "kept")],
-        );
+        metrics.count("webhook.accepted", 1, &[(Dimension::Outcome, "kept"), (Dimension::Kind, "messages")]);
+        metrics.count("webhook.accepted", 2, &[(Dimension::Kind, "messages"), (Dimension::Outcome, "kept")]);
+        metrics.count("webhook.bytes", 600, &[(Dimension::Kind, "messages"), (Dimension::Outcome, "kept")]);
         metrics.count("webhook.accepted", 1, &[(Dimension::Kind, "")]);
         let expected = [
             json!({

@@ -12,11 +12,8 @@ use crate::{logging, metrics};
 pub fn now() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
     let now = std::time::SystemTime::now();
-    let since_epoch = now
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("the clock is after 1970");
-    i64::try_from(since_epoch.as_millis())
-        .expect("milliseconds since 1970 fit for 292 million years")
+    let since_epoch = now.duration_since(std::time::UNIX_EPOCH).expect("the clock is after 1970");
+    i64::try_from(since_epoch.as_millis()).expect("milliseconds since 1970 fit for 292 million years")
 }
 
 /// Starts logs and metrics of the function of this name.
@@ -27,11 +24,7 @@ pub fn observe(function: &str, level: Level) {
 
 /// The span of one invocation, whose fields stand in each of its log lines.
 pub fn invocation(context: &Context) -> Span {
-    tracing::info_span!(
-        "invocation",
-        request.id = context.request_id,
-        trace.id = context.xray_trace_id
-    )
+    tracing::info_span!("invocation", request.id = context.request_id, trace.id = context.xray_trace_id)
 }
 
 /// Why a function does not run, or stopped.
@@ -53,10 +46,7 @@ pub enum RunError {
 /// # Errors
 /// When the function cannot start, or Lambda cannot be asked for work.
 pub fn serve(handler: impl AsyncFn(SqsEvent) -> SqsBatchResponse) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RunError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
     let handler = &handler;
     let service = service_fn(async move |event: LambdaEvent<SqsEvent>| {
         let span = invocation(&event.context);
@@ -64,9 +54,7 @@ pub fn serve(handler: impl AsyncFn(SqsEvent) -> SqsBatchResponse) -> Result<(), 
         metrics::flush(now());
         Ok::<_, lambda_runtime::Error>(response)
     });
-    runtime
-        .block_on(lambda_runtime::run(service))
-        .map_err(RunError::RuntimeApi)
+    runtime.block_on(lambda_runtime::run(service)).map_err(RunError::RuntimeApi)
 }
 
 #[cfg(test)]

@@ -193,7 +193,11 @@ impl World {
         let until = self.now().plus(time).as_millis();
         self.settle().await;
         loop {
-            let next = [self.sqs.next_visible_ms(), self.meta.next_webhook_at_ms()].into_iter().flatten().filter(|it| *it > self.clock.now_ms()).min();
+            let next = [self.sqs.next_visible_ms(), self.meta.next_webhook_at_ms()]
+                .into_iter()
+                .flatten()
+                .filter(|it| *it > self.clock.now_ms())
+                .min();
             match next.filter(|it| *it <= until) {
                 Some(next) => self.clock.set(next),
                 None => break,
@@ -454,7 +458,8 @@ impl World {
         let tables = self.dynamo.dump().expect("the engine answers");
         let tables: BTreeMap<String, Vec<Value>> =
             tables.into_iter().map(|(name, items)| (name, items.into_iter().map(without_our_times).collect())).collect();
-        let customers: BTreeSet<String> = self.turns().iter().filter_map(|it| it.customer.phone().map(|it| it.digits().to_owned())).collect();
+        let customers: BTreeSet<String> =
+            self.turns().iter().filter_map(|it| it.customer.phone().map(|it| it.digits().to_owned())).collect();
         let screens: BTreeMap<String, Vec<String>> = customers.iter().map(|it| (it.clone(), self.screen(it))).collect();
         let events: BTreeSet<String> = self
             .events()

@@ -1,6 +1,6 @@
 //! Items of the table `conversations`: addresses, states, activity marks, owed turns.
 
-use domain::conversation::Conversation;
+use domain::conversation::{Conversation, Known};
 use domain::customer::Address;
 use domain::ids::{ConnectionId, ConversationId};
 use domain::time::Timestamp;
@@ -134,7 +134,9 @@ impl Store {
     pub async fn merge(&self, into: &Stored, from: &Stored) -> Result<bool, StoreError> {
         let connection = &into.conversation.connection;
         let mut writes = Vec::new();
-        for it in &from.conversation.addresses {
+        // A phone that was given up may be somebody else's by now; an old user id goes on leading to its person.
+        let given_up = |it: &&Known| it.retired && matches!(it.address, Address::Phone(_));
+        for it in from.conversation.addresses.iter().filter(|it| !given_up(it)) {
             let item = AddressItem { conversation: into.conversation.id.clone() };
             writes.push(Write::put(keys::address(connection, &it.address), &item, None, Condition::Always)?);
         }

@@ -344,7 +344,12 @@ impl Dynamo {
     }
 
     /// Every item of a range with its sort key: all pages are read.
-    pub(crate) async fn query<T: DeserializeOwned>(&self, table: Table, pk: &str, range: Range<'_>) -> Result<Vec<(String, T)>, StoreError> {
+    pub(crate) async fn query<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        pk: &str,
+        range: Range<'_>,
+    ) -> Result<Vec<(String, T)>, StoreError> {
         let mut found = Vec::new();
         let mut start = None;
         loop {
@@ -493,10 +498,7 @@ mod tests {
             .increment("throttled")
             .remove("agent");
         let it = update.expressions();
-        assert_eq!(
-            it.update,
-            "SET #attempt_1.#sent = if_not_exists(#attempt_1.#sent, :v0), #phase = :v1 REMOVE #agent ADD #throttled :v2"
-        );
+        assert_eq!(it.update, "SET #attempt_1.#sent = if_not_exists(#attempt_1.#sent, :v0), #phase = :v1 REMOVE #agent ADD #throttled :v2");
         assert_eq!(it.condition, "attribute_exists(#pk) AND #number = :v3");
         assert_eq!(it.names["#attempt_1"], "attempt_1");
     }

@@ -180,7 +180,15 @@ fn is_zero(it: &u32) -> bool {
 impl Outbound {
     /// A message that is claimed: on its way with attempt 1.
     #[must_use]
-    pub fn claimed(connection: ConnectionId, number: NumberId, kind: &str, content: String, author: Writer, to: Customer, at: Timestamp) -> Self {
+    pub fn claimed(
+        connection: ConnectionId,
+        number: NumberId,
+        kind: &str,
+        content: String,
+        author: Writer,
+        to: Customer,
+        at: Timestamp,
+    ) -> Self {
         Self {
             phase: Phase::Sending,
             attempt: 1,
@@ -216,7 +224,15 @@ impl Outbound {
 
     /// A message that a person wrote in the WhatsApp Business app, as Meta echoes it.
     #[must_use]
-    pub fn echoed(connection: ConnectionId, number: NumberId, kind: &str, content: String, to: Customer, wamid: Wamid, at: Timestamp) -> Self {
+    pub fn echoed(
+        connection: ConnectionId,
+        number: NumberId,
+        kind: &str,
+        content: String,
+        to: Customer,
+        wamid: Wamid,
+        at: Timestamp,
+    ) -> Self {
         let author = Writer::Person("WhatsApp Business app".to_owned());
         let mut it = Self::claimed(connection, number, kind, content, author, to, at);
         it.phase = Phase::Accepted;
@@ -290,6 +306,7 @@ pub enum Direction {
 /// One item under a message's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "direction", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "items come one by one or in tens; a box would be unpacked wherever one is read")]
 pub enum MessageItem {
     /// A customer's.
     Inbound(Inbound),
@@ -425,7 +442,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn reclaim(&self, key: &MessageKey, attempt: u8, number: &NumberId, to: &Customer, at: Timestamp) -> Result<bool, StoreError> {
+    pub async fn reclaim(
+        &self,
+        key: &MessageKey,
+        attempt: u8,
+        number: &NumberId,
+        to: &Customer,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
         let update = Update::existing()
             .when("phase", &Phase::Released)?
             .set("phase", &Phase::Sending)?
@@ -487,7 +511,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn ended(&self, key: &MessageKey, from: Phase, to: Phase, ending: &Ending, at: Timestamp) -> Result<Option<Outbound>, StoreError> {
+    pub async fn ended(
+        &self,
+        key: &MessageKey,
+        from: Phase,
+        to: Phase,
+        ending: &Ending,
+        at: Timestamp,
+    ) -> Result<Option<Outbound>, StoreError> {
         let mut update = Update::existing().when("phase", &from)?.set("phase", &to)?.set("ended_at", &at)?;
         if let Some(it) = &ending.code {
             update = update.set("code", it)?;
@@ -514,7 +545,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn hear(&self, key: &MessageKey, connection: &ConnectionId, number: &NumberId, steps: &[HeardStep]) -> Result<Heard, StoreError> {
+    pub async fn hear(
+        &self,
+        key: &MessageKey,
+        connection: &ConnectionId,
+        number: &NumberId,
+        steps: &[HeardStep],
+    ) -> Result<Heard, StoreError> {
         let mut update = Update::existing().when("direction", &"outbound")?.when("connection", connection)?.when("number", number)?;
         let mut seen = Vec::new();
         for it in steps {
