@@ -28,6 +28,9 @@ const STATUSES: usize = 100;
 /// A piece of what was not understood, before base64: SQS takes 1 MiB.
 const PIECE_BYTES: usize = 600 * 1_024;
 
+/// At most so many names of what was not understood travel with it: a body could hold thousands.
+const REASONS: usize = 100;
+
 /// What Meta is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -158,10 +161,12 @@ impl Ingest<'_> {
         self.send(Queue::Statuses, statuses).await?;
         self.send(Queue::Probes, sorted.probes.iter().map(entry).collect()).await?;
         if !heard.ignored.is_empty() {
-            let mut reasons = BTreeMap::new();
+            let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
             let mut raw = Vec::new();
             for it in &heard.ignored {
-                *reasons.entry(format!("{}:{}", it.reason.name(), it.field)).or_default() += 1;
+                let name = format!("{}:{}", it.reason.name(), it.field);
+                let name = if reasons.len() < REASONS || reasons.contains_key(&name) { name } else { "others".to_owned() };
+                *reasons.entry(name).or_default() += 1;
                 raw.extend_from_slice(it.raw.as_bytes());
                 raw.push(b'\n');
                 self.counts.one_of("webhook.ignored", it.reason.name());
