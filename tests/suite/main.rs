@@ -3,6 +3,7 @@
 mod contracts;
 mod flows;
 mod infra;
+mod local_stack;
 
 use std::ops::AsyncFn;
 

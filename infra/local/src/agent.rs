@@ -2,18 +2,9 @@
 //!
 //! It stands for the agent runtime of a platform and knows no more than that one would: the two queues and their jobs.
 
-use std::path::Path;
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use channel::queues::{Entry, Queue, Queues};
 use serde_json::{Value, json};
-
-use crate::feed::append;
-
-/// The longest that SQS lets a poll wait.
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html>
-const POLL: Duration = Duration::from_secs(20);
 
 /// What the agent needs to know of a turn.
 #[derive(Debug, PartialEq)]
@@ -31,21 +22,16 @@ struct Turn {
     text: Option<String>,
 }
 
-/// Answers turns for ever. Each is kept in `log`, one JSON document a line.
+/// Answers one turn. What is no turn is told and put aside.
 ///
 /// # Errors
-/// A queue does not answer, or the log cannot be written.
-pub(crate) async fn answer_turns(queues: &Queues, log: &Path) -> Result<()> {
-    loop {
-        for message in queues.receive(Queue::Turns, 10, POLL).await? {
-            append(log, &message.body)?;
-            match decode(&message.body) {
-                Ok(turn) => queues.send(Queue::Replies, vec![reply(&turn)]).await?,
-                Err(error) => println!("The example agent cannot read a turn: {error:#}"),
-            }
-            queues.delete(Queue::Turns, &message.receipt_handle).await?;
-        }
+/// The queue does not take the reply.
+pub(crate) async fn answer(queues: Queues, body: String) -> Result<()> {
+    match decode(&body) {
+        Ok(turn) => queues.send(Queue::Replies, vec![reply(&turn)]).await?,
+        Err(error) => println!("The example agent cannot read a turn: {error:#}"),
     }
+    Ok(())
 }
 
 /// A turn from its job.

@@ -29,11 +29,9 @@ const TOOLCHAIN: [&str; 14] = [
     "CFLAGS",
 ];
 
-/// How long the first invocation of a function may take: cargo looks whether it is fresh, and builds it if it is not.
-const FIRST_ANSWER: Duration = Duration::from_secs(300);
-
-/// How long cargo-lambda lets an invocation wait, so that a caller of a function that ended does not wait for ever.
-const INVOCATION: Duration = Duration::from_secs(60);
+/// How long the first invocation of a function may take: cargo looks whether it is fresh, and builds it if it is not. A function
+/// that ended leaves its caller waiting for ever.
+const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
 /// `cargo lambda watch` as a program.
 ///
@@ -59,8 +57,8 @@ pub(crate) fn functions(settings: &Settings, stack: &Stack, variable: impl Fn(&s
     environment.extend(ours.map(|(name, value)| (name.to_owned(), value)));
     let address = settings.gateway.ip().to_string();
     let port = settings.gateway.port().to_string();
-    let seconds = INVOCATION.as_secs().to_string();
-    let arguments = ["lambda", "watch", "--invoke-address", &address, "--invoke-port", &port, "--concurrency", "4", "--timeout", &seconds];
+    // No `--timeout`: it would cut off the functions' own waiting for work as well, and they end when that happens.
+    let arguments = ["lambda", "watch", "--invoke-address", &address, "--invoke-port", &port, "--concurrency", "4"];
     Program {
         name: "functions",
         path: settings.places.tool("cargo-lambda"),

@@ -9,7 +9,7 @@
 //! | the Meta simulator | `simulator.rs` |
 //! | the functions and the HTTP entry | `entry.rs` |
 //! | the demo data | `demo.rs` |
-//! | the example agent, and who reads `events` | `agent.rs`, `feed.rs` |
+//! | the platform's side: how queues are polled, the example agent, what events tell | `polling.rs`, `agent.rs`, `feed.rs` |
 //! | the conversation that is played | `conversation.rs` |
 
 mod agent;
@@ -18,6 +18,7 @@ mod conversation;
 mod demo;
 mod entry;
 mod feed;
+mod polling;
 mod settings;
 mod simulator;
 mod stack;
@@ -31,9 +32,11 @@ use anyhow::{Context as _, Result, bail};
 use channel::aws::{Aws, Environment};
 use channel::queues::{Queue, QueueUrls, Queues};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::children::Children;
+use crate::polling::Polling;
 use crate::settings::{Places, Settings};
 use crate::simulator::Phone;
 use crate::stack::{Stack, Template};
@@ -62,16 +65,20 @@ fn main() -> ExitCode {
 /// From the first look at the settings to the last program stopped.
 async fn run() -> Result<()> {
     let settings = settings()?;
-    let state = State::take(&settings.places.state())?;
+    let state = State::take(&settings.state)?;
     children::ports_are_free(&settings.ports()).map_err(|it| anyhow::anyhow!(it.join("\n")))?;
     state.prepare(settings.is_fresh)?;
-    let (children, mut deaths) = Children::new(&settings.places.state());
+    let (children, mut deaths) = Children::new(&settings.state);
+    let (stop, stopping) = watch::channel(false);
+    let mut platform = JoinSet::new();
     let outcome = tokio::select! {
-        outcome = serve(&settings, &state, &children) => outcome.map(|never| match never {}),
+        outcome = serve(&settings, &state, &children, &mut platform, stopping) => outcome.map(|never| match never {}),
         Some(death) = deaths.recv() => Err(anyhow::anyhow!("{death}")),
         signal = asked_to_stop() => signal,
     };
-    println!("\nStopping: functions, Meta simulator, AWS emulator.");
+    println!("\nStopping: agent, functions, Meta simulator, AWS emulator.");
+    stop.send_replace(true);
+    while platform.join_next().await.is_some() {}
     children.stop().await;
     outcome
 }
@@ -102,16 +109,18 @@ async fn asked_to_stop() -> Result<()> {
 }
 
 /// Starts everything in order, plays the conversation, and stays.
-async fn serve(settings: &Settings, state: &State, children: &Children) -> Result<Infallible> {
+async fn serve(
+    settings: &Settings,
+    state: &State,
+    children: &Children,
+    platform: &mut JoinSet<()>,
+    stopping: watch::Receiver<bool>,
+) -> Result<Infallible> {
     // Everything is on this machine; what does not answer soon is looked at again.
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
     let master_key = state.master_key()?;
     let phone = Phone::new(&http, settings.meta_sim, &settings.demo.phone);
-    println!(
-        "State and logs: {} ({})",
-        settings.places.state().display(),
-        if settings.is_fresh { "emptied" } else { "kept; FRESH=1 empties it" }
-    );
+    println!("State and logs: {} ({})", settings.state.display(), if settings.is_fresh { "emptied" } else { "kept; FRESH=1 empties it" });
 
     let step = Step::new("AWS emulator");
     let text = include_str!("../../template.yaml");
@@ -137,26 +146,38 @@ async fn serve(settings: &Settings, state: &State, children: &Children) -> Resul
     wake_functions(&http, settings, &template).await.map_err(|it| anyhow::anyhow!("{it:#}\n{}", look_at_log(children)))?;
     step.done();
 
-    let queues = queues(&aws, &stack)?;
-    let (watcher, mut events) = mpsc::unbounded_channel();
-    let play = async {
-        if settings.demo.is_played {
-            println!("\nA customer ({}) writes to number {}. Times are UTC.\n", settings.demo.phone, settings.demo.numbers[0]);
-            match conversation::play(&phone, &settings.demo.numbers[0], &mut events).await {
-                Ok(()) => {}
-                // The stack stays up, so that the reason can be looked for.
-                Err(error) => println!("\n{error:#}\n{}", look_at_log(children)),
-            }
+    let mut events = start_platform(platform, state, queues(&aws, &stack)?, &stopping);
+    if settings.demo.is_played {
+        println!("\nA customer ({}) writes to number {}. Times are UTC.\n", settings.demo.phone, settings.demo.numbers[0]);
+        if let Err(error) = conversation::play(&phone, &settings.demo.numbers[0], &mut events).await {
+            // The stack stays up, so that the reason can be looked for.
+            println!("\n{error:#}\n{}", look_at_log(children));
         }
-        print_addresses(settings);
-        std::future::pending::<Result<Infallible>>().await
-    };
-    let (turns, told) = (state.file("turns.jsonl"), state.file("events.jsonl"));
-    tokio::select! {
-        outcome = play => outcome,
-        outcome = agent::answer_turns(&queues, &turns) => outcome.and_then(|()| bail!("The example agent ended.")),
-        outcome = feed::follow(&queues, &told, &watcher) => outcome.and_then(|()| bail!("The feed of events ended.")),
     }
+    print_addresses(settings);
+    std::future::pending().await
+}
+
+/// Starts the example agent and the reader of `events`, until `stopping`. What events tell of our messages comes out.
+fn start_platform(
+    platform: &mut JoinSet<()>,
+    state: &State,
+    queues: Queues,
+    stopping: &watch::Receiver<bool>,
+) -> mpsc::UnboundedReceiver<feed::Told> {
+    let polling = |queue, log| Polling { queues: queues.clone(), queue, log: state.file(log), stopping: stopping.clone() };
+    let turns = polling(Queue::Turns, "turns.jsonl");
+    let events = polling(Queue::Events, "events.jsonl");
+    let (watcher, told) = mpsc::unbounded_channel();
+    platform.spawn(events.run(move |body| {
+        if let Some(it) = feed::decode(&body) {
+            // Once the played conversation is over nobody watches.
+            let _ = watcher.send(it);
+        }
+        std::future::ready(Ok(()))
+    }));
+    platform.spawn(turns.run(move |body| agent::answer(queues.clone(), body)));
+    told
 }
 
 /// The clients' configuration: the emulator, with keys that open nothing.

@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) aws: SocketAddr,
     /// The connection that is there after the start.
     pub(crate) demo: Demo,
+    /// Where state and logs lie: `<target>/local`. `LOCAL_STATE`.
+    pub(crate) state: PathBuf,
     /// Whether the state of earlier runs is thrown away first. `FRESH=1`.
     pub(crate) is_fresh: bool,
     /// Where programs, state and logs lie.
@@ -73,11 +75,6 @@ impl Places {
         })
     }
 
-    /// State and logs of the stack.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.target.join("local")
-    }
-
     /// A program of the virtual environment that `make` fills.
     pub(crate) fn tool(&self, name: &str) -> PathBuf {
         self.target.join("venv/bin").join(name)
@@ -108,6 +105,7 @@ impl Settings {
                 phone: reader.digits("DEMO_PHONE", "15550100123"),
                 is_played: reader.text("DEMO_CONVERSATION", "1") != "0",
             },
+            state: reader.text("LOCAL_STATE", &places.target.join("local").to_string_lossy()).into(),
             is_fresh: reader.text("FRESH", "0") == "1",
             places,
         };
@@ -186,7 +184,7 @@ mod tests {
         assert_eq!(settings.demo.app_secret, "local-app-secret");
         assert!(!settings.is_fresh);
         assert!(settings.demo.is_played);
-        assert_eq!(settings.places.state(), Path::new("/somewhere/target/local"));
+        assert_eq!(settings.state, Path::new("/somewhere/target/local"));
         assert_eq!(settings.places.tool("ministack"), Path::new("/somewhere/target/venv/bin/ministack"));
     }
 

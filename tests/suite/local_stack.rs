@@ -1,0 +1,348 @@
+//! The local stack as a user meets it: started, driven over HTTP alone, interrupted, started again, and told off.
+//!
+//! The stories in which no time passes are told here once more, on the real functions in processes of their own, over kept emulators.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const NUMBER: &str = "100000000000001";
+const OTHER_NUMBER: &str = "100000000000002";
+/// How long anything may take that takes a second: machines are slow, and what was interrupted is held for as long as its queue's visibility.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A running stack with a folder and ports of its own.
+struct Stack {
+    process: Child,
+    lines: Receiver<String>,
+    gateway: String,
+    simulator: String,
+    state: PathBuf,
+    http: reqwest::Client,
+}
+
+/// The ports of one stack.
+#[derive(Clone, Copy)]
+struct Ports {
+    gateway: u16,
+    simulator: u16,
+    aws: u16,
+}
+
+impl Ports {
+    fn free() -> Self {
+        // All are held until all are known, so that no two are the same.
+        let held: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
+        let port = |at: usize| held[at].local_addr().expect("bound").port();
+        Self { gateway: port(0), simulator: port(1), aws: port(2) }
+    }
+}
+
+/// The program behind `make run`, beside this test's own.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("this program has a path");
+    let program = own.parent().and_then(Path::parent).expect("it lies in deps").join("local");
+    assert!(program.exists(), "{} is missing: `make test` builds it before it runs the tests", program.display());
+    program
+}
+
+fn command(state: &Path, ports: Ports) -> Command {
+    let mut command = Command::new(program());
+    command
+        .env("LOCAL_STATE", state)
+        .env("GATEWAY_ADDRESS", format!("127.0.0.1:{}", ports.gateway))
+        .env("META_SIM_ADDRESS", format!("127.0.0.1:{}", ports.simulator))
+        .env("AWS_EMULATOR_ADDRESS", format!("127.0.0.1:{}", ports.aws))
+        .env("DEMO_CONVERSATION", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Stack {
+    fn start(state: &Path, ports: Ports) -> Self {
+        // Installed once in a process; whoever was first chose the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut process = command(state, ports).spawn().expect("the stack starts");
+        let (sender, lines) = channel();
+        let readers: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(process.stdout.take().expect("piped")), Box::new(process.stderr.take().expect("piped"))];
+        for reader in readers {
+            let sender = sender.clone();
+            // Reads on until the end: a full pipe would stop the process.
+            std::thread::spawn(move || BufReader::new(reader).lines().map_while(Result::ok).for_each(|it| drop(sender.send(it))));
+        }
+        Self {
+            process,
+            lines,
+            gateway: format!("http://127.0.0.1:{}", ports.gateway),
+            simulator: format!("http://127.0.0.1:{}", ports.simulator),
+            state: state.to_owned(),
+            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+        }
+    }
+
+    /// Waits for a line that holds these words; everything that was said until then.
+    fn says(&mut self, words: &str) -> String {
+        let mut said = String::new();
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            said.push_str(&line);
+            said.push('\n');
+            if line.contains(words) {
+                return said;
+            }
+        }
+        panic!("the stack did not say {words:?}, but:\n{said}");
+    }
+
+    fn is_up(mut self) -> Self {
+        self.says("Ctrl-C stops everything");
+        self
+    }
+
+    /// Ctrl-C, and the end of it.
+    fn interrupt(&mut self) -> ExitStatus {
+        signal("INT", self.process.id());
+        self.process.wait().expect("it ends")
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let answer =
+            self.http.post(format!("{}{path}", self.simulator)).body(body.to_string()).send().await.expect("the simulator answers");
+        assert!(answer.status().is_success(), "{path} with {body}: {}", answer.status());
+        serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.http.get(format!("{}{path}", self.simulator)).send().await.expect("the simulator answers");
+        serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
+    }
+
+    async fn writes(&self, who: &str, message: Value) -> String {
+        let mut message = message;
+        if message["to"].is_null() {
+            message["to"] = json!(NUMBER);
+        }
+        let answer = self.post(&format!("/sim/phones/{who}/messages"), &message).await;
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn screen(&self, who: &str) -> Vec<Value> {
+        self.get(&format!("/sim/phones/{who}")).await["messages"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits until the screen shows this many messages of the business that were read, and gives all of the business's.
+    async fn answers(&self, who: &str, count: usize) -> Vec<Value> {
+        let of_business = |screen: Vec<Value>| screen.into_iter().filter(|it| it["from"] == "business").collect::<Vec<_>>();
+        let deadline = Instant::now() + PATIENCE;
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while Instant::now() < deadline {
+            look.tick().await;
+            let answers = of_business(self.screen(who).await);
+            if answers.iter().filter(|it| !it["read"].is_null()).count() >= count {
+                return answers;
+            }
+        }
+        panic!("{who} did not get {count} answers, but: {:?}", self.screen(who).await);
+    }
+
+    /// The lines of a log of jobs, once one of them holds these words.
+    async fn told(&self, log: &str, words: &str) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while Instant::now() < deadline {
+            look.tick().await;
+            let text = std::fs::read_to_string(self.state.join(log)).unwrap_or_default();
+            if text.contains(words) {
+                return text.lines().filter_map(|it| serde_json::from_str(it).ok()).collect();
+            }
+        }
+        panic!("{log} never told {words:?}");
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            signal("TERM", self.process.id());
+            let _ = self.process.wait();
+        }
+    }
+}
+
+fn signal(name: &str, process: u32) {
+    let status = Command::new("kill").args([format!("-{name}"), process.to_string()]).status().expect("kill runs");
+    assert!(status.success(), "process {process} takes {name}");
+}
+
+fn folder(name: &str) -> PathBuf {
+    let target = program().parent().and_then(Path::parent).expect("it lies in a target directory").to_owned();
+    let folder = target.join("local-tests").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder.join("state")
+}
+
+/// The stack and everything that it started.
+fn family(process: u32) -> Vec<u32> {
+    let parent_of = |it: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{it}/stat")).ok()?;
+        // The name, in parentheses, may hold anything.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let all: Vec<u32> = std::fs::read_dir("/proc").expect("/proc").filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let mut family = vec![process];
+    loop {
+        let more: Vec<u32> =
+            all.iter().copied().filter(|it| !family.contains(it) && parent_of(*it).is_some_and(|it| family.contains(&it))).collect();
+        if more.is_empty() {
+            return family;
+        }
+        family.extend(more);
+    }
+}
+
+fn name(process: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// The addresses on which these processes listen, as the kernel writes them: hexadecimal.
+fn listening(processes: &[u32]) -> Vec<String> {
+    let sockets: Vec<String> = processes
+        .iter()
+        .filter_map(|it| std::fs::read_dir(format!("/proc/{it}/fd")).ok())
+        .flatten()
+        .filter_map(|it| std::fs::read_link(it.ok()?.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|it| Some(it.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let mut addresses = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in std::fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // 0A is LISTEN.
+            if fields.get(3) == Some(&"0A") && fields.get(9).is_some_and(|it| sockets.iter().any(|socket| socket == it)) {
+                addresses.push(fields[1].to_owned());
+            }
+        }
+    }
+    addresses
+}
+
+#[tokio::test]
+async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
+    let ports = Ports::free();
+    let state = folder("stories");
+    let mut stack = Stack::start(&state, ports).is_up();
+
+    // A customer writes, the agent answers, the ticks come back.
+    stack.writes("34600000001", json!({ "text": "hello" })).await;
+    let answers = stack.answers("34600000001", 1).await;
+    assert!(answers[0]["text"].as_str().is_some_and(|it| it.contains("hello")), "{answers:?}");
+    let events = stack.told("events.jsonl", "\"step\":\"read\"").await;
+    for step in ["accepted", "sent", "delivered", "read"] {
+        assert!(events.iter().any(|it| it["step"] == step), "{step} is told");
+    }
+
+    // A customer with a username and no phone.
+    stack.post("/sim/customers", &json!({ "user_id": "ES.1234567890", "username": "ana", "auto_read": true })).await;
+    stack.writes("ES.1234567890", json!({ "text": "no phone" })).await;
+    assert_eq!(stack.answers("ES.1234567890", 1).await.len(), 1);
+
+    // A customer of the other number is answered from there.
+    stack.writes("34600000002", json!({ "to": OTHER_NUMBER, "text": "on B" })).await;
+    assert_eq!(stack.answers("34600000002", 1).await[0]["number"], OTHER_NUMBER);
+
+    // Three messages in a row are answered in order, each once, though Meta tells everything three times.
+    stack.post("/sim/webhooks/mode", &json!({ "duplicate": 2, "shuffle": false })).await;
+    for text in ["one", "two", "three"] {
+        stack.writes("34600000003", json!({ "text": text })).await;
+        stack.told("turns.jsonl", &format!("\"{text}\"")).await;
+    }
+    let answers = stack.answers("34600000003", 3).await;
+    let said: Vec<&str> = answers.iter().filter_map(|it| it["text"].as_str()).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    for (said, word) in said.iter().zip(["one", "two", "three"]) {
+        assert!(said.contains(word), "{said} answers {word}");
+    }
+    stack.post("/sim/webhooks/mode", &json!({ "duplicate": 0 })).await;
+
+    // Meta accepts the answer and cuts the connection: the customer gets it once.
+    stack.post("/sim/faults", &json!({ "fault": "cut_after", "times": 1 })).await;
+    stack.writes("34600000004", json!({ "text": "cut" })).await;
+    assert_eq!(stack.answers("34600000004", 1).await.len(), 1);
+
+    // A reaction and a deletion are no turns; what is unsupported is one, and says so.
+    let liked = stack.writes("34600000005", json!({ "text": "like this" })).await;
+    stack.answers("34600000005", 1).await;
+    stack.writes("34600000005", json!({ "type": "reaction", "message_id": liked, "emoji": "👍" })).await;
+    stack.writes("34600000005", json!({ "type": "revoke", "message_id": liked })).await;
+    stack.writes("34600000005", json!({ "type": "unsupported", "kind": "poll" })).await;
+    assert_eq!(stack.answers("34600000005", 2).await.len(), 2);
+    let turns = stack.told("turns.jsonl", "\"unsupported\"").await;
+    let told: Vec<&str> =
+        turns.iter().filter(|it| it["customer"]["phone"] == "34600000005").filter_map(|it| it["content"]["kind"].as_str()).collect();
+    assert_eq!(told, ["text", "unsupported"]);
+
+    // A stranger's webhook is refused, with nothing said.
+    let answer = stack.http.post(format!("{}/webhooks/200000000000001", stack.gateway)).body("{}").send().await.expect("answered");
+    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.text().await.expect("a body"), "");
+
+    // Nothing but this machine reaches any of it.
+    let open = listening(&family(stack.process.id()));
+    assert!(open.len() >= 3, "the stack listens: {open:?}");
+    for address in &open {
+        let is_loopback = address.starts_with("0100007F:") || address.starts_with("00000000000000000000000001000000:");
+        assert!(is_loopback, "{address} is no loopback address");
+    }
+
+    // Ctrl-C in the middle of a conversation, and on again: nothing lost, nothing twice.
+    stack.writes("34600000006", json!({ "text": "before the end" })).await;
+    let family = family(stack.process.id());
+    assert!(stack.interrupt().success(), "Ctrl-C is an orderly end");
+    let left: Vec<String> = family.iter().filter(|it| Path::new(&format!("/proc/{it}")).exists()).map(|it| name(*it)).collect();
+    assert!(left.is_empty(), "still there: {left:?}");
+    let stack = Stack::start(&state, ports).is_up();
+    assert_eq!(stack.answers("34600000006", 1).await.len(), 1);
+    stack.writes("34600000001", json!({ "text": "again" })).await;
+    let answers = stack.answers("34600000001", 2).await;
+    assert_eq!(answers.len(), 2, "the conversation goes on where it was");
+    let accepted = stack.get("/sim/accepted").await;
+    let counts: Vec<u64> = accepted
+        .as_object()
+        .into_iter()
+        .flatten()
+        .flat_map(|it| it.1.as_object().into_iter().flatten().filter_map(|it| it.1.as_u64()))
+        .collect();
+    assert!(counts.iter().all(|it| *it == 1), "{accepted}");
+}
+
+#[test]
+fn a_taken_port_is_told_in_a_sentence() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = held.local_addr().expect("bound").port();
+    let ports = Ports { simulator: taken, ..Ports::free() };
+    let output = command(&folder("taken-port"), ports).output().expect("it ends by itself");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&taken.to_string()) && said.contains("META_SIM_ADDRESS"), "{said}");
+}
+
+#[test]
+fn a_child_that_dies_is_named() {
+    let mut stack = Stack::start(&folder("dead-child"), Ports::free()).is_up();
+    let simulator = family(stack.process.id()).into_iter().find(|it| name(*it) == "meta-sim").expect("the simulator runs");
+    signal("KILL", simulator);
+    let said = stack.says("Stopping");
+    let status = stack.process.wait().expect("it ends");
+    assert!(!status.success());
+    let said = stack.lines.iter().fold(said, |said, line| said + &line + "\n");
+    assert!(said.to_lowercase().contains("meta") && said.contains("simulator"), "{said}");
+}
