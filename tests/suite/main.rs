@@ -3,6 +3,8 @@
 mod contracts;
 mod flows;
 mod infra;
+mod tidy;
+mod units;
 
 use std::ops::AsyncFn;
 

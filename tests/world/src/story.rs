@@ -252,6 +252,24 @@ impl World {
         response.status().as_u16()
     }
 
+    /// Meta posts this body, signed as the demo connection's app; the status of the answer.
+    pub async fn posts(&self, body: &Value) -> u16 {
+        let bytes = body.to_string().into_bytes();
+        self.post_bytes(&format!("/webhooks/{APP}"), &bytes, Some(&meta_sim::signature(APP_SECRET, &bytes))).await
+    }
+
+    /// Anybody asks the webhook's function anything; its whole answer.
+    pub async fn asks(&self, request: http::Request<lambda_http::Body>) -> http::Response<lambda_http::Body> {
+        webhook::handle(&self.webhook, request, self.now()).await
+    }
+
+    /// The bodies that lie in a queue of the template, oldest first.
+    #[must_use]
+    pub fn lying_in(&self, queue: &str) -> Vec<Value> {
+        let bodies = self.sqs.bodies(&self.template.queue(queue).name);
+        bodies.iter().map(|it| serde_json::from_str(it).expect("JSON")).collect()
+    }
+
     /// Meta checks a callback: the status, and the body of the answer.
     pub async fn checks_callback(&self, path: &str, query: &[(&str, &str)]) -> (u16, String) {
         let parameters: BTreeMap<String, Vec<String>> =
