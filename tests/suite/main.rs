@@ -3,8 +3,10 @@
 mod contracts;
 mod flows;
 mod infra;
+mod meta_contract;
 mod tidy;
 mod units;
+mod webhooks;
 
 use std::ops::AsyncFn;
 
