@@ -4,6 +4,10 @@ mod contracts;
 mod flows;
 mod infra;
 mod local_stack;
+mod meta_contract;
+mod tidy;
+mod units;
+mod webhooks;
 
 use std::ops::AsyncFn;
 

@@ -55,7 +55,6 @@ impl Config {
 
 /// What the function holds between invocations.
 pub struct Handles {
-    store: Store,
     queues: Queues,
     directory: Directory,
     owners: Owners,
@@ -73,8 +72,8 @@ impl Handles {
     #[must_use]
     pub fn over(store: Store, queues: Queues, vault: Vault) -> Self {
         let directory = Directory::new(store.clone(), vault);
-        let owners = Owners::new(store.clone());
-        Self { store, queues, directory, owners }
+        let owners = Owners::new(store);
+        Self { queues, directory, owners }
     }
 }
 
@@ -107,9 +106,9 @@ async fn prove(handles: &Handles, request: &Request, now: Timestamp) -> Result<R
 }
 
 async fn receive(handles: &Handles, request: &Request, now: Timestamp) -> Result<Response<Body>, IngestError> {
-    let Handles { store, queues, directory, owners } = handles;
+    let Handles { queues, directory, owners } = handles;
     let counts = Counts::new();
-    let ingest = Ingest { store, queues, directory, owners, counts: &counts };
+    let ingest = Ingest { queues, directory, owners, counts: &counts };
     let signature = request.headers().get(SIGNATURE).and_then(|it| it.to_str().ok());
     let answer = ingest.receive(app(request), signature, request.body(), now).await;
     lambda::metrics::publish(&counts);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::connection::Connection;
-use domain::ids::{AgentId, AppId, ConnectionId, NumberId};
+use domain::ids::{AgentId, AppId, ConnectionId, NumberId, WabaId};
 use domain::time::Timestamp;
 use meta::signature::AppSecrets;
 
@@ -83,6 +83,15 @@ pub struct KnownConnection {
     pub app_secret: Option<Secret>,
 }
 
+impl KnownConnection {
+    /// Was its token or its app's secret replaced since `before` was read?
+    #[must_use]
+    pub fn has_other_credentials(&self, before: &Self) -> bool {
+        let (now, then) = (self.app_secret.as_ref().map(Secret::expose), before.app_secret.as_ref().map(Secret::expose));
+        self.connection.token_generation > before.connection.token_generation || now != then
+    }
+}
+
 /// Whose a number is.
 #[derive(Debug, Clone)]
 pub struct Owner {
@@ -128,13 +137,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
 pub struct Owners {
     store: Store,
     owners: Memory<NumberId, Owner>,
+    accounts: Memory<WabaId, Vec<Connection>>,
 }
 
 impl Owners {
     /// Over this store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, owners: Memory::new() }
+        Self { store, owners: Memory::new(), accounts: Memory::new() }
     }
 
     /// Whose a number is, as it was within `age`; what nobody holds is looked up afresh, at most once a second per number.
@@ -154,6 +164,22 @@ impl Owners {
         };
         self.owners.remember(number, owner.clone(), now);
         Ok(owner)
+    }
+
+    /// The connections that use an account, as they were within a minute; what nobody uses is looked up afresh, at most once a second.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn of_account(&self, account: &WabaId, now: Timestamp) -> Result<Vec<Connection>, StoreError> {
+        if let Some(it) = self.accounts.recall(account, REMEMBERED, now) {
+            return Ok(it.unwrap_or_default());
+        }
+        let mut connections = Vec::new();
+        for id in self.store.connections_of_waba(account).await? {
+            connections.extend(self.store.connection(&id, true).await?.map(|it| it.connection));
+        }
+        self.accounts.remember(account, Some(connections.clone()).filter(|it| !it.is_empty()), now);
+        Ok(connections)
     }
 
     /// Whose a number is, as it is now.
@@ -247,7 +273,7 @@ impl Directory {
             Some(it) => {
                 let access_token =
                     self.open(&it.access_token, &AdditionalData::of_connection(id.as_str(), "access_token"), "connection")?;
-                let app = self.store.app(&it.connection.app, false).await?;
+                let app = self.store.app(&it.connection.app, true).await?;
                 let app_secret = match app.and_then(|it| it.secret) {
                     Some(sealed) => Some(self.open(&sealed, &AdditionalData::of_app(it.connection.app.as_str(), "secret"), "app")?),
                     None => None,

@@ -17,7 +17,7 @@ use crate::feed::body;
 use crate::jobs::{Probe, Quarantined, StatusTold, Told, V1, Written};
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::Retryable;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// At most so many events of one customer travel together…
 const EVENTS: usize = 25;
@@ -86,8 +86,6 @@ impl Retryable for IngestError {
 
 /// The handles of the webhook.
 pub struct Ingest<'a> {
-    /// Reads the config.
-    pub store: &'a Store,
     /// Sends.
     pub queues: &'a Queues,
     /// Apps.
@@ -228,9 +226,7 @@ impl Ingest<'_> {
         if let Some(number) = &number {
             connections.extend(self.owners.of(number, REMEMBERED, now).await?.map(|it| it.connection));
         } else if let Some(waba) = &waba {
-            for id in self.store.connections_of_waba(waba).await? {
-                connections.extend(self.store.connection(&id, false).await?.map(|it| it.connection));
-            }
+            connections.extend(self.owners.of_account(waba, now).await?);
         }
         connections.retain(|it| it.app == *app);
         if connections.is_empty() {

@@ -413,7 +413,7 @@ impl Replies<'_> {
         }
     }
 
-    /// One attempt at Meta; a token that was replaced since it was read is read again and tried once.
+    /// One attempt at Meta; a token or an app's secret that was replaced since it was read is read again and tried once.
     async fn send(
         &self,
         job: &Job<'_>,
@@ -428,7 +428,7 @@ impl Replies<'_> {
             return self.outcome(job, sent, attempt, number, throttled, claimed_at).await;
         };
         let fresh = self.directory.connection_afresh(&job.known.connection.id, claimed_at).await?;
-        match fresh.filter(|it| it.connection.token_generation > job.known.connection.token_generation) {
+        match fresh.filter(|it| it.has_other_credentials(job.known)) {
             Some(fresh) => {
                 let sent = self.post(job, &fresh, attempt, number, to).await;
                 let again = Job { known: &fresh, key: job.key.clone(), ..*job };

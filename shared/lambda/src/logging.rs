@@ -31,7 +31,8 @@ pub fn start(level: Level) {
     }
 }
 
-fn subscriber<W>(level: Level, writer: W) -> impl Subscriber + Send + Sync
+/// What [`start`] sets up, over any writer: for tests.
+pub fn subscriber<W>(level: Level, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
-use crate::template::{REGION, Table};
+use crate::template::{ACCOUNT, REGION, Table};
 use crate::wire::{Answer, Call, Fault, Faults, Service, Wire};
 
 /// The embedded engine with its faults and its meter. Clones are the same tables.
@@ -237,6 +237,10 @@ impl Service for Engine {
         Box::pin(std::future::ready(answer))
     }
 
+    fn needs(&self, call: &Call) -> Vec<(String, String)> {
+        needs(call)
+    }
+
     fn fault(&self, call: &Call, fault: &Fault) -> Answer {
         match fault {
             Fault::Throttled => refusal(400, "dynamodb.v20120810#ProvisionedThroughputExceededException", "Too many requests."),
@@ -250,6 +254,20 @@ impl Service for Engine {
             }
         }
     }
+}
+
+/// One write of a transaction needs the permission of its own kind:
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html>.
+fn needs(call: &Call) -> Vec<(String, String)> {
+    let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+    let need = |action: &str, of: &Value| {
+        let table = of["TableName"].as_str().unwrap_or_default();
+        (format!("dynamodb:{action}"), format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}"))
+    };
+    let Some(writes) = request["TransactItems"].as_array() else { return vec![need(&call.action, &request)] };
+    let each = writes.iter().filter_map(Value::as_object).flatten();
+    let action = |kind: &str| if kind == "ConditionCheck" { "ConditionCheckItem".to_owned() } else { format!("{kind}Item") };
+    each.map(|(kind, write)| need(&action(kind), write)).collect()
 }
 
 /// Actions whose answer says what they consumed, if it is asked for.

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod dynamo;
 pub mod mapping;
+pub mod roles;
 pub mod sqs;
 pub mod story;
 pub mod template;

@@ -145,6 +145,12 @@ impl Queues {
         self.messages(queue).into_iter().map(|it| it.body).collect()
     }
 
+    /// Queue, group and deduplication id (or nothing) of everything that was ever sent, whether it is there still or not.
+    #[must_use]
+    pub fn labels(&self) -> Vec<[String; 3]> {
+        self.engine().with(|state| state.labels.clone())
+    }
+
     /// Messages that can be received now; those of a locked FIFO group too.
     #[must_use]
     pub fn visible(&self, queue: &str) -> Vec<Seen> {
@@ -308,6 +314,8 @@ struct State {
     move_tasks: Vec<Value>,
     /// Numbers all messages of all queues by arrival.
     sequence: u64,
+    /// Queue, group and deduplication id of everything that was ever sent.
+    labels: Vec<[String; 3]>,
 }
 
 impl Service for Engine {
@@ -323,6 +331,15 @@ impl Service for Engine {
                 Err(error) => refusal(&error),
             }
         })
+    }
+
+    /// A batch needs the permission of the single action:
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html>.
+    fn needs(&self, call: &Call) -> Vec<(String, String)> {
+        let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        let url = text(&request, "QueueUrl").unwrap_or_default();
+        let action = call.action.trim_end_matches("Batch");
+        vec![(format!("sqs:{action}"), template::queue_arn(url.rsplit('/').next().unwrap_or_default()))]
     }
 
     fn fault(&self, _: &Call, fault: &Fault) -> Answer {
@@ -554,9 +571,12 @@ impl State {
         let sequence = self.next();
         let queue = self.queue(request)?;
         let draft = queue.check(draft)?;
+        let label = [queue.name.clone(), draft.group.clone().unwrap_or_default(), draft.dedupe_id.clone().unwrap_or_default()];
         let (body_digest, attributes) = (md5_of_body(&draft.body), draft.attributes.clone());
         let sent = queue.send(draft, sequence, now_ms);
-        Ok(sent_answer(&sent, body_digest, &attributes, queue.is_fifo()))
+        let answer = sent_answer(&sent, body_digest, &attributes, queue.is_fifo());
+        self.labels.push(label);
+        Ok(answer)
     }
 
     fn send_batch(&mut self, request: &Value, failing_entries: &[usize], now_ms: i64) -> Result<Value, SqsError> {

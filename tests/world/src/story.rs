@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::dynamo::Dynamo;
 use crate::mapping::{Delivery, Mappings, handler};
+use crate::roles::Role;
 use crate::sqs;
 use crate::template::{Template, queue_url};
 
@@ -51,6 +52,10 @@ pub const ANA: &str = "34600111222";
 
 /// How much may happen at one instant before a story is taken to run in circles.
 const ROUNDS: usize = 200;
+
+/// Whose calls are held to which function's role.
+const ROLES: [(&str, &str); 4] =
+    [("webhook", "WebhookFunction"), ("inbound", "InboundFunction"), ("replies", "RepliesFunction"), ("statuses", "StatusesFunction")];
 
 /// The simulator's clock is the world's.
 struct SimulatorClock(Clock);
@@ -111,6 +116,11 @@ impl World {
         dynamo.create_tables(template.tables.values()).expect("the template's tables");
         let engine = sqs::Queues::new(&clock);
         engine.create_queues(template.queues.values()).expect("the template's queues");
+        for (who, function) in ROLES {
+            let role = Role::of(&template.functions[function]);
+            dynamo.faults().hold_to(who, role.clone());
+            engine.faults().hold_to(who, role);
+        }
         let meta = Simulator::new(SimulatorClock(clock.clone()), setup);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port on this machine");
         let graph_url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -250,6 +260,24 @@ impl World {
             self.refused.set(self.refused.get() + 1);
         }
         response.status().as_u16()
+    }
+
+    /// Meta posts this body, signed as the demo connection's app; the status of the answer.
+    pub async fn posts(&self, body: &Value) -> u16 {
+        let bytes = body.to_string().into_bytes();
+        self.post_bytes(&format!("/webhooks/{APP}"), &bytes, Some(&meta_sim::signature(APP_SECRET, &bytes))).await
+    }
+
+    /// Anybody asks the webhook's function anything; its whole answer.
+    pub async fn asks(&self, request: http::Request<lambda_http::Body>) -> http::Response<lambda_http::Body> {
+        webhook::handle(&self.webhook, request, self.now()).await
+    }
+
+    /// The bodies that lie in a queue of the template, oldest first.
+    #[must_use]
+    pub fn lying_in(&self, queue: &str) -> Vec<Value> {
+        let bodies = self.sqs.bodies(&self.template.queue(queue).name);
+        bodies.iter().map(|it| serde_json::from_str(it).expect("JSON")).collect()
     }
 
     /// Meta checks a callback: the status, and the body of the answer.
@@ -482,7 +510,12 @@ impl World {
 impl Drop for World {
     /// A story cannot end well by forgetting its effects.
     fn drop(&mut self) {
-        if std::thread::panicking() || self.may_leave.get() {
+        if std::thread::panicking() {
+            return;
+        }
+        let denied = [self.dynamo.faults().denied(), self.sqs.faults().denied()].concat();
+        assert!(denied.is_empty(), "a role of the template does not allow {denied:?}");
+        if self.may_leave.get() {
             return;
         }
         for (id, queue) in &self.template.queues {

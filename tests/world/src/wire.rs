@@ -21,6 +21,7 @@ use aws_smithy_types::body::SdkBody;
 use futures::future::BoxFuture;
 
 use crate::clock::Clock;
+use crate::roles::Role;
 
 /// One request on its way to an engine.
 #[derive(Clone, Debug)]
@@ -53,6 +54,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// How this service words a fault that it answers without executing the request.
     fn fault(&self, call: &Call, fault: &Fault) -> Answer;
+
+    /// The permissions that the request needs: each an action and the ARN of a resource.
+    fn needs(&self, call: &Call) -> Vec<(String, String)>;
 }
 
 /// What goes wrong with a request.
@@ -143,6 +147,8 @@ pub struct Faults(Arc<Mutex<Book>>);
 struct Book {
     rules: Vec<Rule>,
     calls: BTreeMap<(String, String), u64>,
+    roles: BTreeMap<String, Role>,
+    denied: Vec<String>,
     yields: usize,
 }
 
@@ -180,6 +186,31 @@ impl Faults {
     /// Starts counting calls from zero.
     pub fn reset_calls(&self) {
         self.with(|book| book.calls.clear());
+    }
+
+    /// This caller may do only what the role allows; callers without a role may do anything.
+    pub fn hold_to(&self, who: &str, role: Role) {
+        self.with(|book| drop(book.roles.insert(who.to_owned(), role)));
+    }
+
+    /// What callers asked for beyond their roles, in order.
+    #[must_use]
+    pub fn denied(&self) -> Vec<String> {
+        self.with(|book| book.denied.clone())
+    }
+
+    /// Whether the caller's role allows all of it; what it does not allow is noted.
+    fn is_allowed(&self, who: &str, needs: &[(String, String)]) -> bool {
+        self.with(|book| {
+            let Some(role) = book.roles.get(who) else { return true };
+            let beyond: Vec<String> = needs
+                .iter()
+                .filter(|(action, resource)| !role.allows(action, resource))
+                .map(|(action, resource)| format!("{who}: {action} on {resource}"))
+                .collect();
+            book.denied.extend_from_slice(&beyond);
+            beyond.is_empty()
+        })
     }
 
     fn next(&self, who: &str, action: &str) -> Option<Fault> {
@@ -243,6 +274,9 @@ impl<S: Service> Wire<S> {
     pub async fn call(&self, mut call: Call) -> Result<Answer, Cut> {
         for _ in 0..self.faults.with(|book| book.yields) {
             yield_once().await;
+        }
+        if !self.faults.is_allowed(&call.who, &self.service.needs(&call)) {
+            return Ok(self.service.fault(&call, &Fault::AccessDenied));
         }
         match self.faults.next(&call.who, &call.action) {
             None => {}
@@ -349,6 +383,10 @@ mod tests {
         fn fault(&self, _: &Call, fault: &Fault) -> Answer {
             Answer { status: 400, headers: Vec::new(), body: format!("{fault:?}").into_bytes() }
         }
+
+        fn needs(&self, call: &Call) -> Vec<(String, String)> {
+            vec![(format!("counting:{}", call.action), "arn:all".to_owned())]
+        }
     }
 
     fn wire() -> Wire<Counting> {
@@ -379,6 +417,15 @@ mod tests {
         assert_eq!(wire.faults().calls("PutItem"), 4);
         assert_eq!(wire.faults().calls_by("inbound"), BTreeMap::from([("GetItem".into(), 1), ("PutItem".into(), 3)]));
         assert_eq!(executed(&wire), 4);
+    }
+
+    #[tokio::test]
+    async fn a_caller_with_a_role_may_do_only_what_it_allows() {
+        let wire = wire();
+        wire.faults().hold_to("a", Role::default());
+        assert_eq!(status(&wire, "b", "X").await, Ok(200));
+        assert_eq!(status(&wire, "a", "X").await, Ok(400));
+        assert_eq!((executed(&wire), wire.faults().denied()), (1, vec!["a: counting:X on arn:all".to_owned()]));
     }
 
     #[tokio::test]

@@ -12,11 +12,13 @@ use super::dynamo::{Condition, Range, Read, Update, Written};
 use super::keys::{self, Table};
 use super::{RACES, Store, StoreError};
 
-/// Content up to this many bytes lies in the message's own item, so that the item stays within one write unit (1 KB) with all its statuses.
+/// Words up to this many bytes lie in the message's own item, so that the item stays within one write unit (1 KB) with all its statuses.
 ///
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html>
 const INLINE: usize = 350;
-/// What stands around the content of a customer's message: its id, time and names.
+/// What stands around the words of a message of ours, as JSON: names.
+const INLINE_CONTENT: usize = INLINE + 50;
+/// What stands around the words of a customer's message: names, its id and time.
 const INLINE_EVENT: usize = INLINE + 200;
 
 /// To whom a customer's message was handed over when it was kept.
@@ -323,7 +325,7 @@ impl MessageItem {
     fn json_mut(&mut self) -> Option<(&mut String, usize)> {
         match self {
             Self::Inbound(it) => Some((&mut it.event, INLINE_EVENT)),
-            Self::Outbound(it) => Some((&mut it.content, INLINE)),
+            Self::Outbound(it) => Some((&mut it.content, INLINE_CONTENT)),
             Self::Body { .. } => None,
         }
     }
@@ -410,8 +412,7 @@ impl RemarkKind {
 impl Store {
     /// Keeps a message unless it is there; then what is there. Long content is written first, beside it.
     async fn put_message(&self, key: &MessageKey, mut item: MessageItem) -> Result<Written<MessageItem>, StoreError> {
-        if let Some((json, inline)) = item.json_mut().filter(|(json, inline)| json.len() > *inline) {
-            debug_assert!(inline >= INLINE, "content that is inline stays inline");
+        if let Some((json, _)) = item.json_mut().filter(|(json, inline)| json.len() > *inline) {
             let body = MessageItem::Body { json: std::mem::take(json) };
             let _: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, None, Condition::Always).await?;
         }

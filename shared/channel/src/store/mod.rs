@@ -85,13 +85,13 @@ pub struct Store {
 impl Store {
     /// The store over these tables.
     #[must_use]
-    pub fn new(client: aws_sdk_dynamodb::Client, tables: Tables) -> Self {
+    pub fn new(client: dynamo::Client, tables: Tables) -> Self {
         Self { dynamo: dynamo::Dynamo::new(client, tables) }
     }
 
     /// The store over these tables, by the environment's credentials and endpoint.
     #[must_use]
     pub fn over(aws: &Aws, tables: Tables) -> Self {
-        Self::new(aws_sdk_dynamodb::Client::from_conf(aws.dynamodb()), tables)
+        Self::new(dynamo::Client::from_conf(aws.dynamodb()), tables)
     }
 }
