@@ -338,16 +338,22 @@ impl Replies<'_> {
     /// A send of unknown outcome: has a status told of it? If not, is it time to look again?
     async fn look(&self, job: &Job<'_>, existing: &Outbound, now: Timestamp) -> Result<Looked, ReplyError> {
         if existing.history().is_witnessed(usize::from(existing.attempt)) {
-            let attempt = existing.newest_attempt();
-            if let Some(wamid) = &attempt.wamid {
-                self.store.accepted(&job.key, existing.attempt, wamid, false, attempt.claimed_at.unwrap_or(now)).await?;
-            }
             self.counts.one("send.witnessed");
-            let failed = existing.state() == State::Failed;
-            return Ok(Looked::Is(if failed { Part::Ended } else { Part::Sent }));
+            return Ok(Looked::Is(self.witnessed(job, existing, now).await?));
         }
         let since = now.since(existing.newest_attempt().claimed_at.unwrap_or(now));
         Ok(LOOKS_AFTER.iter().find(|it| **it > since).map_or(Looked::Unknown, |it| Looked::Is(Part::Wait(*it - since))))
+    }
+
+    /// A status has told of a send whose answer was lost: Meta took it.
+    async fn witnessed(&self, job: &Job<'_>, existing: &Outbound, now: Timestamp) -> Result<Part, ReplyError> {
+        let attempt = existing.newest_attempt();
+        let Some(wamid) = &attempt.wamid else { return Ok(Part::Sent) };
+        let at = attempt.claimed_at.unwrap_or(now);
+        match self.store.accepted(&job.key, existing.attempt, wamid, false, at).await? {
+            Some(accepted) => self.known(job, &accepted).await,
+            None => Ok(Part::Sent),
+        }
     }
 
     /// Nobody knows whether it was sent, and it may not be tried again.

@@ -234,7 +234,9 @@ impl Statuses<'_> {
         claimed_at: Timestamp,
         now: Timestamp,
     ) -> Result<(), StatusError> {
-        let Some(owner) = self.owner(told, now).await? else { return Ok(()) };
+        // What is remembered may be from before the connection last began to run.
+        let owner = self.owners.afresh(&told.number, now).await?;
+        let Some(owner) = owner.filter(|it| it.connection.id == told.connection) else { return Ok(()) };
         if owner.connection.lifecycle.running_since.is_none_or(|it| claimed_at < it) {
             return Ok(());
         }

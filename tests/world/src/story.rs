@@ -110,6 +110,15 @@ impl World {
 
     /// A world with another Meta.
     pub async fn of(delivery: Delivery, setup: Setup) -> Self {
+        Self::made(delivery, setup, Settings::meta("v25.0").timeout).await
+    }
+
+    /// A world in which we wait for Meta's answer for a second only: for stories in which it does not come.
+    pub async fn impatient(delivery: Delivery) -> Self {
+        Self::made(delivery, Setup::demo(), Duration::from_secs(1)).await
+    }
+
+    async fn made(delivery: Delivery, setup: Setup, graph_timeout: Duration) -> Self {
         let template = Template::load().expect("the template is understood");
         let clock = Clock::turned();
         let dynamo = Dynamo::new(&clock).expect("an engine in memory");
@@ -127,7 +136,7 @@ impl World {
         meta.reachable_at(&graph_url);
         let served = meta.clone();
         tokio::spawn(async move { served.serve(listener).await });
-        let parts = Parts { template: &template, dynamo: &dynamo, engine: &engine, clock: &clock, graph_url: &graph_url };
+        let parts = Parts { template: &template, dynamo: &dynamo, engine: &engine, clock: &clock, graph_url: &graph_url, graph_timeout };
         let world = Self {
             store: parts.store("test"),
             queues: parts.queues("test"),
@@ -375,6 +384,12 @@ impl World {
         self.events.borrow().iter().filter(|it| seen.insert(it.id.clone())).cloned().collect()
     }
 
+    /// What the feed told, repeats included.
+    #[must_use]
+    pub fn every_event(&self) -> Vec<FeedEvent> {
+        self.events.borrow().clone()
+    }
+
     /// The refusals and failures that the feed told: code by code, in order.
     #[must_use]
     pub fn codes(&self) -> Vec<String> {
@@ -535,6 +550,7 @@ struct Parts<'a> {
     engine: &'a sqs::Queues,
     clock: &'a Clock,
     graph_url: &'a str,
+    graph_timeout: Duration,
 }
 
 impl Parts<'_> {
@@ -561,7 +577,8 @@ impl Parts<'_> {
     }
 
     fn mappings(&self) -> Mappings {
-        let settings = Settings { base_url: self.graph_url.to_owned(), allow_loopback: true, ..Settings::meta("v25.0") };
+        let (base_url, timeout) = (self.graph_url.to_owned(), self.graph_timeout);
+        let settings = Settings { base_url, timeout, allow_loopback: true, ..Settings::meta("v25.0") };
         let graph = Graph::new(&settings).expect("settings on this machine");
         let inbound = Rc::new(inbound::Handles::over(self.store("inbound"), self.queues("inbound")));
         let statuses = Rc::new(statuses::Handles::over(self.store("statuses"), self.queues("statuses")));
@@ -651,6 +668,7 @@ pub fn reply(conversation: &ConversationId, author: Author, text: &str) -> Reply
 #[must_use]
 pub fn answer(turn: &Turn, index: u16, text: &str) -> Reply {
     let mut reply = reply(&turn.conversation, Author::Agent(turn.agent.clone()), text);
+    reply.connection = turn.connection.clone();
     reply.turn = Some(turn.turn.clone());
     reply.index = index;
     reply
@@ -677,8 +695,9 @@ pub fn counts() -> Counts {
     Counts::new()
 }
 
-/// Members that differ from run to run: versions, the times of our own clock, and what is sealed under a fresh nonce.
-const VARIES: [&str; 11] = [
+/// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
+/// was asked), and what is sealed under a fresh nonce.
+const VARIES: [&str; 12] = [
     "version",
     "heard_at",
     "claimed_at",
@@ -686,6 +705,7 @@ const VARIES: [&str; 11] = [
     "ended_at",
     "expires_at",
     "throttled",
+    "wamid",
     "secret",
     "previous_secret",
     "verify_token",
