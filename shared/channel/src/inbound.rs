@@ -236,15 +236,17 @@ impl Receiving<'_> {
     /// Takes away the note of what was owed, if all of it is handed over, and of a deletion whose message is here now; if the conversation
     /// has moved, the next one does.
     async fn settle(&self, mut home: Stored, handed: Option<Handed>, revoked: Option<&MessageId>) -> Result<Stored, InboundError> {
-        let before = home.conversation.clone();
-        if let Some(handed) = handed.filter(|it| it.is_whole) {
+        let handed = handed.filter(|it| it.is_whole);
+        if handed.is_none() && revoked.is_none() {
+            return Ok(home);
+        }
+        if let Some(handed) = handed {
             handed.settle(&mut home.conversation);
         }
         if let Some(id) = revoked {
             home.conversation.forget_revoked(id.as_str());
         }
-        let is_settled = home.conversation == before || self.store.keep_conversation(&mut home).await?;
-        if is_settled { Ok(home) } else { Ok(self.again(home).await?) }
+        if self.store.keep_conversation(&mut home).await? { Ok(home) } else { Ok(self.again(home).await?) }
     }
 
     /// What a person of the business wrote in the WhatsApp Business app.
