@@ -2,10 +2,28 @@
 //!
 //! Each is run plainly, with every delivery doubled, shuffled, and with a crash before each acknowledgement; all must end in the same state.
 
+mod inbound;
+mod neighbours;
+mod numbers;
+mod people;
+mod replies;
+mod stops;
+mod window;
+
+use std::time::Duration;
+
 use world::mapping::Delivery;
 use world::story::{ANA, World};
 
 use crate::in_every_way;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// What a person is told when the window is closed.
+const CLOSED: &str = "It's been over 24 hours since the last reply. Select a WhatsApp template to continue.";
 
 #[tokio::test]
 async fn a_customer_writes_and_the_agent_answers() {
@@ -13,6 +31,7 @@ async fn a_customer_writes_and_the_agent_answers() {
         world.writes(ANA, "hello");
         world.settle().await;
         assert_eq!(world.screen(ANA), ["> hello", "< You said: hello"]);
+        assert_eq!(world.history(ANA).await, ["> hello", "< You said: hello (example, Delivered)"]);
     })
     .await;
 }

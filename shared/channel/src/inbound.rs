@@ -3,10 +3,10 @@
 //! The order is the proof that nothing is lost: the conversation's one write records what was decided, then the turn is handed over, then the
 //! message itself is put, last. A crash anywhere before that put repeats the hand-over under the same ids.
 
-use domain::conversation::{Answerer, Conversation, Decided, Facts, HandTo};
+use domain::conversation::{Answerer, Conversation, Decided, Facts, HandTo, Handling};
 use domain::customer::{Address, Customer};
-use domain::ids::{MessageId, MessageKey, hash};
-use domain::message::{Content, Event, Kept, Message, Opens};
+use domain::ids::{MessageId, MessageKey, Wamid, hash};
+use domain::message::{Content, Event, Kept, Message, Opens, Preference};
 use domain::time::Timestamp;
 
 use crate::counts::Counts;
@@ -14,7 +14,7 @@ use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
 use crate::feed;
 use crate::handling;
 use crate::jobs::{From, Happened, Written};
-use crate::owed::hand_over_span;
+use crate::owed::{Handed, hand_over_span};
 use crate::people;
 use crate::queues::{QueueError, Queues};
 use crate::redelivery::{Progress, Retryable};
@@ -161,13 +161,14 @@ impl Receiving<'_> {
             let before = home.conversation.clone();
             let decided = home.conversation.receive(&self.written.number, &key, event, &facts, self.now);
             self.mark(&mut home.conversation, event).await?;
+            self.tell_given_back(&before, &home.conversation).await?;
             if before.owed.is_none() && home.conversation.owed.is_some() {
                 self.store.list_owed(&self.written.connection, &home.conversation.id, self.now).await?;
             }
             if home.conversation == before && home.version != 0 || self.store.keep_conversation(&mut home).await? {
                 // A repeat after a merge finds its own record under the part in which it was decided.
                 let key = decided.message.clone();
-                let owed_is_whole = self.hand_over(&home, event, &decided).await?;
+                let handed_before = self.hand_over(&home, event, &decided).await?;
                 self.tell_kept(&home.conversation, &key, event).await?;
                 let handed = match decided.to {
                     HandTo::Agent(it) => HandedOver::Agent(it),
@@ -184,7 +185,7 @@ impl Receiving<'_> {
                 )?;
                 self.store.keep_inbound(&key, inbound).await?;
                 self.counts.one("inbound.kept");
-                return if owed_is_whole { self.settle_owed(home).await } else { Ok(home) };
+                return self.settle(home, handed_before, is_revoked.then_some(&key.id)).await;
             }
             home = self.again(home).await?;
         }
@@ -210,14 +211,13 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// Hands a message over as decided, what is owed before it; tells whether all that was owed is handed over now.
-    async fn hand_over(&self, home: &Stored, event: &Event, decided: &Decided) -> Result<bool, InboundError> {
-        let (HandTo::Agent(agent), Event::Message(message)) = (&decided.to, event) else { return Ok(false) };
-        let mut owed_is_whole = false;
-        if let Some(span) = &home.conversation.owed {
-            let handed = hand_over_span(self.store, self.queues, &self.written.tenant, &home.conversation, span, self.now).await?;
-            owed_is_whole = handed.is_whole;
-        }
+    /// Hands a message over as decided, what is owed before it; tells what came of what was owed.
+    async fn hand_over(&self, home: &Stored, event: &Event, decided: &Decided) -> Result<Option<Handed>, InboundError> {
+        let (HandTo::Agent(agent), Event::Message(message)) = (&decided.to, event) else { return Ok(None) };
+        let handed_before = match &home.conversation.owed {
+            Some(span) => Some(hand_over_span(self.store, self.queues, &self.written.tenant, &home.conversation, span, self.now).await?),
+            None => None,
+        };
         let it = HandOver {
             tenant: &self.written.tenant,
             agent,
@@ -230,12 +230,22 @@ impl Receiving<'_> {
         };
         hand_over(self.store, self.queues, &home.conversation, it, self.now).await?;
         self.counts.one("turn.handed_over");
-        Ok(owed_is_whole)
+        Ok(handed_before)
     }
 
-    /// Takes the note of owed turns away, if the conversation has not moved.
-    async fn settle_owed(&self, mut home: Stored) -> Result<Stored, InboundError> {
-        home.conversation.owed = None;
+    /// Takes away the note of what was owed, if all of it is handed over, and of a deletion whose message is here now; if the conversation
+    /// has moved, the next one does.
+    async fn settle(&self, mut home: Stored, handed: Option<Handed>, revoked: Option<&MessageId>) -> Result<Stored, InboundError> {
+        let handed = handed.filter(|it| it.is_whole);
+        if handed.is_none() && revoked.is_none() {
+            return Ok(home);
+        }
+        if let Some(handed) = handed {
+            handed.settle(&mut home.conversation);
+        }
+        if let Some(id) = revoked {
+            home.conversation.forget_revoked(id.as_str());
+        }
         if self.store.keep_conversation(&mut home).await? { Ok(home) } else { Ok(self.again(home).await?) }
     }
 
@@ -249,7 +259,10 @@ impl Receiving<'_> {
         }
         let key = MessageKey { conversation: home.conversation.id.clone(), at: message.at, id };
         let (tenant, connection) = (&self.written.tenant, &self.written.connection);
-        handling::tell(self.queues, tenant, connection, &home.conversation.id, Answerer::Person, message.at).await?;
+        // What a later word has overtaken is not told.
+        if home.conversation.handling == Some(Handling { by: Answerer::Person, at: message.at }) {
+            handling::tell(self.queues, tenant, connection, &home.conversation.id, Answerer::Person, message.at).await?;
+        }
         self.tell_kept(&home.conversation, &key, event).await?;
         let to: Customer = home.conversation.customer().unwrap_or_else(|| self.written.customer.clone());
         let outbound = Outbound::echoed(
@@ -279,17 +292,34 @@ impl Receiving<'_> {
         }
         let remark = Remark { at, what };
         self.store.remark(&home.conversation.id, &self.written.number, target, kind, &remark).await?;
+        if kind != RemarkKind::Reaction {
+            self.erase_edit_of_revoked(&home.conversation, target).await?;
+        }
         Ok(home)
     }
 
+    /// What was deleted keeps no words, whichever of edit and deletion came first.
+    async fn erase_edit_of_revoked(&self, conversation: &Conversation, target: &Wamid) -> Result<(), StoreError> {
+        let mut is_revoked = false;
+        for part in conversation.everywhere() {
+            is_revoked |= self.store.remark_on(part, &self.written.number, target, RemarkKind::Revoke).await?.is_some();
+        }
+        if is_revoked {
+            for part in conversation.everywhere() {
+                self.store.erase_remark(part, &self.written.number, target, RemarkKind::Edit).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Erases a message that the customer deleted; one that is not here yet is remembered, so that it comes without content.
-    async fn revoke(&self, home: Stored, target: &domain::ids::Wamid) -> Result<Stored, InboundError> {
+    async fn revoke(&self, home: Stored, target: &Wamid) -> Result<Stored, InboundError> {
         let id = MessageId::of_inbound(&self.written.number, target);
         let remembered = self.store.change_conversation(&home.conversation.id, |it| it.remember_revoked(id.as_str())).await?;
         let newest = self.store.newest_messages(home.conversation.everywhere(), LOOKS_BACK).await?;
         if let Some((key, _)) = newest.iter().find(|it| is_message(it, &self.written.number, target)) {
             self.store.erase(key).await?;
-            self.store.change_conversation(&home.conversation.id, |it| it.revoked.retain(|it| *it != *id.as_str())).await?;
+            self.store.change_conversation(&home.conversation.id, |it| it.forget_revoked(id.as_str())).await?;
         }
         match remembered {
             Some(_) => Ok(self.again(home).await?),
@@ -303,7 +333,11 @@ impl Receiving<'_> {
         if let Event::Preference { preference, at } = event {
             let what = Happened::OptOut { conversation: home.conversation.id.clone(), preference: *preference };
             let (conversation, time) = (home.conversation.id.to_string(), at.sortable());
-            let parts = ["opt_out", conversation.as_str(), time.as_str()];
+            let word = match preference {
+                Preference::Stop => "stop",
+                Preference::Resume => "resume",
+            };
+            let parts = ["opt_out", conversation.as_str(), time.as_str(), word];
             feed::tell(self.queues, &self.written.tenant, &self.written.connection, *at, &parts, what).await?;
         }
         Ok(home)
@@ -319,6 +353,7 @@ impl Receiving<'_> {
                 id: MessageId::of_inbound(&self.written.number, event.wamid().unwrap_or(&self.no_wamid())),
             };
             home.conversation.receive(&self.written.number, &key, event, &self.facts, self.now);
+            self.tell_given_back(&before, &home.conversation).await?;
             if home.conversation == before && home.version != 0 || self.store.keep_conversation(&mut home).await? {
                 return Ok(home);
             }
@@ -327,9 +362,19 @@ impl Receiving<'_> {
         Err(StoreError::Contended { what: "conversation" }.into())
     }
 
+    /// Tells that the end of the window gave the conversation back, before that is written: a crash between the two tells it again.
+    async fn tell_given_back(&self, before: &Conversation, after: &Conversation) -> Result<(), QueueError> {
+        match after.handling {
+            Some(Handling { by: by @ Answerer::Agent, at }) if before.handling != after.handling => {
+                handling::tell(self.queues, &self.written.tenant, &self.written.connection, &after.id, by, at).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Events without an id are merges: nothing is recorded under their key.
-    fn no_wamid(&self) -> domain::ids::Wamid {
-        domain::ids::Wamid::parse("none").expect("a text that is not empty")
+    fn no_wamid(&self) -> Wamid {
+        Wamid::parse("none").expect("a text that is not empty")
     }
 
     async fn tell_kept(&self, conversation: &Conversation, key: &MessageKey, event: &Event) -> Result<(), InboundError> {

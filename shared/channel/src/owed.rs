@@ -47,11 +47,17 @@ pub async fn walk(
             walked.left += usize::from(!unlist(store, connection, &id, listed_at, now).await?);
             continue;
         };
-        let handed = hand_over_span(store, queues, tenant, &stored.conversation, &span, now).await?;
-        walked.turns += handed.turns;
-        stored.conversation.owed = None;
+        let mut is_whole = true;
+        if stored.conversation.has_person(now) {
+            stored.conversation.owed_is_missed();
+        } else {
+            let handed = hand_over_span(store, queues, tenant, &stored.conversation, &span, now).await?;
+            walked.turns += handed.turns;
+            is_whole = handed.is_whole;
+            handed.settle(&mut stored.conversation);
+        }
         // If it has moved, something more may be owed: the next walk sees it again.
-        if !handed.is_whole || !store.keep_conversation(&mut stored).await? {
+        if !is_whole || !store.keep_conversation(&mut stored).await? {
             walked.left += 1;
         }
     }
@@ -79,7 +85,17 @@ pub(crate) struct Handed {
     pub(crate) is_whole: bool,
 }
 
-/// Hands over the owed messages of a span, in order.
+impl Handed {
+    /// Takes away the note of what was owed, and of what the first of these turns named as missed.
+    pub(crate) fn settle(&self, conversation: &mut Conversation) {
+        conversation.owed = None;
+        if self.turns > 0 {
+            conversation.missed = None;
+        }
+    }
+}
+
+/// Hands over the owed messages of a span, in order; the first turn names what the agent missed before.
 pub(crate) async fn hand_over_span(
     store: &Store,
     queues: &Queues,
@@ -102,7 +118,7 @@ pub(crate) async fn hand_over_span(
             key,
             message: &message,
             is_late: now.since(message.at) > LATE_AFTER,
-            missed: None,
+            missed: conversation.missed.as_ref().filter(|_| turns == 0),
         };
         hand_over(store, queues, conversation, it, now).await?;
         turns += 1;

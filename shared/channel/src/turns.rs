@@ -3,13 +3,14 @@
 use domain::conversation::{Conversation, Span, Standing};
 use domain::ids::{AgentId, MessageId, MessageKey, NumberId, TenantId, Wamid};
 use domain::message::{Content, Event, Message, Profile};
+use domain::status::State;
 use domain::time::Timestamp;
 
 use crate::feed::body;
 use crate::jobs::{From, MissedMessage, QuotedMessage, StandingNow, Turn, V1};
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::Retryable;
-use crate::store::{Direction, MessageItem, Sorted, Store, StoreError};
+use crate::store::{Direction, MessageItem, Sorted, Store, StoreError, Writer};
 
 /// A quote, or a deletion, is looked for among this many of the newest messages.
 pub(crate) const LOOKS_BACK: usize = 200;
@@ -132,12 +133,19 @@ pub(crate) fn is_message(sorted: &Sorted, number: &NumberId, wamid: &Wamid) -> b
     }
 }
 
-/// What an agent missed, oldest first: at most the newest [`MISSED_TOLD`].
+/// What an agent missed, oldest first: what the customer wrote, and what others said to them since; at most the newest [`MISSED_TOLD`].
 async fn missed(store: &Store, conversation: &Conversation, span: &Span) -> Result<Vec<MissedMessage>, StoreError> {
     let mut all: Vec<MissedMessage> = store
         .messages(conversation.everywhere(), span.first.at, Timestamp::MAX)
         .await?
         .iter()
+        .filter(|it| match &it.1 {
+            // What came later is a turn of its own.
+            MessageItem::Inbound(_) => it.0.at <= span.last.at,
+            // What an agent says it knows, and what was refused was never said.
+            MessageItem::Outbound(it) => !matches!(it.author, Writer::Agent(_)) && it.state() != State::Failed,
+            MessageItem::Body { .. } => false,
+        })
         .map(|it| {
             let (kind, text) = words(&it.1);
             MissedMessage { at: it.0.at, from: side(&it.1), kind, text }

@@ -349,8 +349,19 @@ impl Conversation {
     }
 
     /// A person takes the conversation, unless a later word was said.
+    ///
+    /// What was owed to the agent is the person's now: the agent is told of it as missed.
     pub fn take(&mut self, at: Timestamp) {
+        let before = self.handling;
         self.handle(Handling { by: Answerer::Person, at });
+        if self.handling != before {
+            self.owed_is_missed();
+        }
+    }
+
+    /// What was owed to the agent will be no turn, but is named as missed in the next one.
+    pub fn owed_is_missed(&mut self) {
+        self.missed = joined_spans(self.missed.take(), self.owed.take());
     }
 
     /// The conversation goes back to the agent, unless a later word was said.
@@ -391,6 +402,11 @@ impl Conversation {
             let surplus = self.revoked.len().saturating_sub(REVOKED_KEPT);
             self.revoked.drain(..surplus);
         }
+    }
+
+    /// The message of a deletion is here: there is nothing left to remember.
+    pub fn forget_revoked(&mut self, id: &str) {
+        self.revoked.retain(|it| it != id);
     }
 
     /// What may be sent now.
@@ -508,7 +524,8 @@ impl Conversation {
             self.unsupported_told_at = self.unsupported_told_at.max(Some(at));
         }
         if facts.is_running {
-            decided.missed = self.missed.take();
+            // What is owed is handed over before: the first turn of that names what was missed.
+            decided.missed = if self.owed.is_none() { self.missed.take() } else { None };
             decided.to = HandTo::Agent(agent);
         } else {
             Span::extend(&mut self.owed, key);

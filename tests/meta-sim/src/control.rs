@@ -127,11 +127,10 @@ async fn write(State(simulator): State<Simulator>, Path(phone): Path<String>, bo
 }
 
 async fn screen(State(simulator): State<Simulator>, Path(phone): Path<String>) -> Answer {
-    let (customer, messages, typing) = simulator.change(|book, now_ms| -> Result<_, Impossible> {
+    let typing = simulator.phone(&phone).sees_typing()?;
+    let (customer, messages) = simulator.change(|book, now_ms| -> Result<_, Impossible> {
         let key = book.known_customer(&phone)?;
-        let numbers = book.numbers_of(&key);
-        let typing: Vec<String> = numbers.into_iter().filter(|it| book.thread(it, &key).typing_until_ms > now_ms).collect();
-        Ok((book.customers[&key].clone(), book.screen(now_ms, &phone)?, typing))
+        Ok((book.customers[&key].clone(), book.screen(now_ms, &phone)?))
     })?;
     Ok(Json(json!({ "phone": customer.phone, "customer": customer, "typing": typing, "messages": messages })))
 }

@@ -120,6 +120,19 @@ impl Phone {
         self.simulator.look(|book, now_ms| book.screen(now_ms, &self.who)).unwrap_or_default()
     }
 
+    /// The phone number ids that are seen typing now.
+    ///
+    /// # Errors
+    ///
+    /// [`Impossible::NoCustomer`].
+    pub fn sees_typing(&self) -> Result<Vec<String>, Impossible> {
+        self.simulator.change(|book, now_ms| {
+            let key = book.known_customer(&self.who)?;
+            let numbers = book.numbers_of(&key);
+            Ok(numbers.into_iter().filter(|it| book.thread(it, &key).typing_until_ms > now_ms).collect())
+        })
+    }
+
     /// The customer as Meta knows them, once there is one.
     pub fn customer(&self) -> Option<Customer> {
         self.simulator.look(|book, _| book.find_customer(&self.who).cloned())

@@ -2,6 +2,8 @@
 //!
 //! Nothing happens by itself: [`World::settle`] lets everything happen that can happen now, [`World::pass`] lets time pass.
 
+mod verbs;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use channel::connections::{self, NewConnection};
 use channel::counts::Counts;
+use channel::handling;
 use channel::jobs::{Author, FeedEvent, Reply, Turn, V1};
 use channel::owed::{self, Walked};
 use channel::people;
@@ -488,8 +491,13 @@ impl World {
     /// A person takes the conversation, or the agent gets it back.
     pub async fn hand(&self, who: &str, to_person: bool) {
         let (id, now) = (self.conversation(who).await.id, self.now());
-        let change = |it: &mut Conversation| if to_person { it.take(now) } else { it.release(now) };
-        self.store.change_conversation(&id, change).await.expect("the store answers");
+        let tenant = TenantId::parse("demo").expect("an id");
+        let handed = if to_person {
+            handling::take(&self.store, &self.queues, &tenant, &id, now).await
+        } else {
+            handling::release(&self.store, &self.queues, &tenant, &id, now).await
+        };
+        handed.expect("the store and the feed answer");
     }
 
     /// How the world stands, without what differs from one run of a story to another: versions, and the times of our own clock.

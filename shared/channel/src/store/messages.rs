@@ -690,6 +690,20 @@ impl Store {
         Err(StoreError::Contended { what: "remark" })
     }
 
+    /// Erases a remark.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase_remark(
+        &self,
+        conversation: &ConversationId,
+        number: &NumberId,
+        target: &Wamid,
+        kind: RemarkKind,
+    ) -> Result<(), StoreError> {
+        self.dynamo.delete(&keys::remark(conversation, number, target, kind.name())).await
+    }
+
     /// What was remarked on a message of a customer or of ours.
     ///
     /// # Errors

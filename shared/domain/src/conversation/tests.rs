@@ -609,6 +609,37 @@ fn the_first_turn_after_the_release_names_what_was_missed_and_the_second_does_no
 }
 
 #[test]
+fn what_is_owed_when_a_person_takes_it_is_missed_and_a_word_that_changes_nothing_takes_nothing() {
+    let stopped = Facts { is_running: false, ..facts() };
+    let owes = |it: &mut Conversation, name: &str, hours: u32| {
+        let at = NOW.plus(HOUR * hours);
+        Told { name: name.to_owned(), number: number(0), event: text(name, at) }.to(it, &stopped, at).message
+    };
+    let mut it = written_to();
+    let first = owes(&mut it, "wamid.2", 2);
+    it.take(NOW.plus(HOUR * 3));
+    assert_eq!((it.owed.clone(), it.missed.clone()), (None, Some(Span::of(&first))));
+    let second = owes(&mut it, "wamid.3", 40);
+    it.take(NOW.plus(HOUR * 3));
+    assert_eq!(it.owed, Some(Span::of(&second)), "the window had given it back, and this word is old");
+}
+
+#[test]
+fn what_was_missed_is_left_for_the_first_of_the_turns_that_are_owed() {
+    let mut it = written_to();
+    it.take(NOW.plus(HOUR));
+    let hears = |it: &mut Conversation, name: &str, hours: u32, is_running: bool| {
+        let at = NOW.plus(HOUR * hours);
+        Told { name: name.to_owned(), number: number(0), event: text(name, at) }.to(it, &Facts { is_running, ..facts() }, at)
+    };
+    let missed = hears(&mut it, "wamid.2", 2, true).message;
+    it.release(NOW.plus(HOUR * 3));
+    hears(&mut it, "wamid.3", 4, false);
+    assert_eq!(hears(&mut it, "wamid.4", 5, true).missed, None);
+    assert_eq!(it.missed, Some(Span::of(&missed)));
+}
+
+#[test]
 fn a_person_who_has_it_past_the_night_keeps_it_as_long_as_the_customer_writes() {
     let mut it = written_to();
     it.take(NOW.plus(HOUR));
