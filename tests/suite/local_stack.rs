@@ -102,7 +102,7 @@ impl Stack {
         panic!("the stack did not say {words:?}, but:\n{said}");
     }
 
-    fn is_up(mut self) -> Self {
+    fn ready(mut self) -> Self {
         self.says("Ctrl-C stops everything");
         self
     }
@@ -239,7 +239,7 @@ fn listening(processes: &[u32]) -> Vec<String> {
 async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
     let ports = Ports::free();
     let state = folder("stories");
-    let mut stack = Stack::start(&state, ports).is_up();
+    let mut stack = Stack::start(&state, ports).ready();
 
     // A customer writes, the agent answers, the ticks come back.
     stack.writes("34600000001", json!({ "text": "hello" })).await;
@@ -309,7 +309,7 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
     assert!(stack.interrupt().success(), "Ctrl-C is an orderly end");
     let left: Vec<String> = family.iter().filter(|it| Path::new(&format!("/proc/{it}")).exists()).map(|it| name(*it)).collect();
     assert!(left.is_empty(), "still there: {left:?}");
-    let stack = Stack::start(&state, ports).is_up();
+    let stack = Stack::start(&state, ports).ready();
     assert_eq!(stack.answers("34600000006", 1).await.len(), 1);
     stack.writes("34600000001", json!({ "text": "again" })).await;
     let answers = stack.answers("34600000001", 2).await;
@@ -337,7 +337,7 @@ fn a_taken_port_is_told_in_a_sentence() {
 
 #[test]
 fn a_child_that_dies_is_named() {
-    let mut stack = Stack::start(&folder("dead-child"), Ports::free()).is_up();
+    let mut stack = Stack::start(&folder("dead-child"), Ports::free()).ready();
     let simulator = family(stack.process.id()).into_iter().find(|it| name(*it) == "meta-sim").expect("the simulator runs");
     signal("KILL", simulator);
     let said = stack.says("Stopping");
