@@ -633,7 +633,7 @@ fn wire_message(identity: &Identity, id: &str, at_ms: i64, number: &Number, writ
     match &written.inbound {
         Inbound::Group { group_id, .. } => message["group_id"] = group_id.as_str().into(),
         Inbound::Unsupported { .. } => {
-            message["errors"] = json!([Refusal::with(131_051, "Message type is currently not supported.").in_webhook()])
+            message["errors"] = json!([Refusal::with(131_051, "Message type is currently not supported.").in_message()])
         }
         _ => {}
     }

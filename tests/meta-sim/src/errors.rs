@@ -144,16 +144,28 @@ impl Refusal {
         if let Some(subcode) = self.subcode {
             error["error_subcode"] = subcode.into();
         }
-        if let Some(details) = &self.details {
-            error["error_data"] = json!({ "messaging_product": "whatsapp", "details": details });
+        // WhatsApp's own codes come with an explanation, Graph's mostly without.
+        if self.details.is_some() || self.code >= 100_000 {
+            error["error_data"] = json!({ "messaging_product": "whatsapp", "details": self.explained() });
         }
         json!({ "error": error })
     }
 
-    /// The member of `errors` in a `failed` status or an unsupported message.
-    pub fn in_webhook(&self) -> Value {
-        let details = self.details.clone().unwrap_or_else(|| format!("{}.", self.title.trim_end_matches('.')));
-        json!({ "code": self.code, "title": self.title, "message": self.title, "error_data": { "details": details }, "href": HREF })
+    /// The member of `errors` in a `failed` status.
+    pub fn in_status(&self) -> Value {
+        let mut error = self.in_message();
+        error["href"] = HREF.into();
+        error
+    }
+
+    /// The member of `errors` in a customer's message that Meta does not carry.
+    pub fn in_message(&self) -> Value {
+        json!({ "code": self.code, "title": self.title, "message": self.title, "error_data": { "details": self.explained() } })
+    }
+
+    /// What was wrong, or at least the title as a sentence.
+    fn explained(&self) -> String {
+        self.details.clone().unwrap_or_else(|| format!("{}.", self.title.trim_end_matches('.')))
     }
 }
 

@@ -18,6 +18,19 @@ pub const LONGEST_PAUSE_MS: i64 = 6 * 60 * 60 * 1000;
 /// Meta puts up to this many updates into one body.
 pub(crate) const MOST_UPDATES: usize = 1000;
 
+/// Fields about threads with customers: in Meta's samples their entries have no time of their own, those about accounts have.
+const OF_THREADS: &[&str] = &[
+    "messages",
+    "standby",
+    "messaging_handovers",
+    "calls",
+    "user_preferences",
+    "message_echoes",
+    "smb_message_echoes",
+    "smb_app_state_sync",
+    "history",
+];
+
 /// How webhooks are made and sent out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -282,7 +295,7 @@ fn escaped(json: &str) -> String {
 fn envelope(updates: &[Update]) -> Value {
     let mut entries: Vec<Value> = Vec::new();
     for update in updates {
-        let has_time = update.field != "messages";
+        let has_time = !OF_THREADS.contains(&update.field.as_str());
         let is_open = entries.last().is_some_and(|it| it["id"] == update.account.as_str() && it["time"].is_null() != has_time);
         if !is_open {
             let mut entry = json!({ "id": update.account, "changes": [] });

@@ -118,7 +118,7 @@ pub(crate) fn status(number: &Number, identity: &Identity, message: &Message, st
     }
     let mut value = of_number(number);
     match step.refusal {
-        Some(refusal) => status["errors"] = json!([refusal.in_webhook()]),
+        Some(refusal) => status["errors"] = json!([refusal.in_status()]),
         None => value["contacts"] = json!([identity.contact()]),
     }
     value["statuses"] = json!([status]);
