@@ -120,7 +120,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
     fn remember(&self, key: &K, value: Option<V>, now: Timestamp) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
-            known.retain(|_, (at, _)| now.since(*at) < REMEMBERED);
+            // A stranger's made-up ids make room first: what was not found holds for a second only.
+            known.retain(|_, (at, value)| now.since(*at) < if value.is_some() { REMEMBERED } else { REFUSED_FOR });
         }
         if known.len() < MOST {
             known.insert(key.clone(), (now, value));
