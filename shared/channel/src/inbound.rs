@@ -301,10 +301,8 @@ impl Receiving<'_> {
     async fn keep_state(&self, home: Stored, event: &Event) -> Result<Stored, InboundError> {
         let home = self.change(home, event).await?;
         if let Event::Preference { preference, at } = event {
-            let what = Happened::OptOut { conversation: home.conversation.id.clone(), preference: *preference };
-            let (conversation, time) = (home.conversation.id.to_string(), at.sortable());
-            let parts = ["opt_out", conversation.as_str(), time.as_str()];
-            feed::tell(self.queues, &self.written.tenant, &self.written.connection, *at, &parts, what).await?;
+            let (tenant, connection) = (&self.written.tenant, &self.written.connection);
+            feed::tell_preference(self.queues, tenant, connection, &home.conversation.id, *preference, *at).await?;
         }
         Ok(home)
     }

@@ -540,7 +540,10 @@ impl Replies<'_> {
                 self.fail(job, endings::of_fault(class, fault, now), now).await
             }
             Class::OptedOut => {
-                self.store.change_conversation(&job.key.conversation, |it| it.prefer(Preference::Stop, now)).await?;
+                let (stop, connection) = (Preference::Stop, &job.known.connection);
+                if let Some(it) = self.store.change_conversation(&job.key.conversation, |it| it.prefer(stop, now)).await? {
+                    feed::tell_preference(self.queues, &connection.tenant, &connection.id, &it.id, stop, now).await?;
+                }
                 self.fail(job, endings::of_fault(class, fault, now), now).await
             }
             Class::Permanent

@@ -17,6 +17,7 @@ use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
 use crate::endings::{self, Stepped};
+use crate::feed;
 use crate::jobs::{StatusTold, Told};
 use crate::opaque;
 use crate::people;
@@ -203,7 +204,10 @@ impl Statuses<'_> {
                 self.store.change_conversation(&key.conversation, |it| it.refused(&told.number, claimed_at)).await?;
             }
             Class::OptedOut => {
-                self.store.change_conversation(&key.conversation, |it| it.prefer(Preference::Stop, status.at)).await?;
+                let stop = Preference::Stop;
+                if let Some(it) = self.store.change_conversation(&key.conversation, |it| it.prefer(stop, status.at)).await? {
+                    feed::tell_preference(self.queues, &told.tenant, &told.connection, &it.id, stop, status.at).await?;
+                }
             }
             class @ (Class::Credentials | Class::Account) => self.fail_connection(told, class, fault, claimed_at, now).await?,
             Class::Number => {
