@@ -1,6 +1,7 @@
 //! One test binary for all of it: stories, contracts, the template's wiring.
 
 mod contracts;
+mod crashes;
 mod flows;
 mod infra;
 mod local_stack;

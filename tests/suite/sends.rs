@@ -14,6 +14,7 @@ use meta_sim::{Account, App, Fault, Mode, Number, Token};
 use serde_json::{Value, json};
 use world::mapping::Delivery;
 use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, answer, connection_id, demo};
+use world::wire::Rule;
 
 use crate::{in_each_way, in_every_way};
 
@@ -43,6 +44,7 @@ pub(crate) fn told(world: &World) -> BTreeSet<String> {
             Some("message.state") => Some(format!("{attempt}{words}")),
             Some("send.refused") => Some(format!("refused {words}")),
             Some("connection.state") => Some(it["state"].as_str().expect("a state").to_owned()),
+            Some("opt_out") => Some(format!("opt-out {}", it["preference"].as_str().expect("a word"))),
             Some("number.fault") => Some(format!("number {} {}", it["number"].as_str().expect("a number"), it["code"])),
             _ => None,
         }
@@ -361,6 +363,19 @@ async fn what_meta_takes_later_fails_with_a_time_to_send_it_again() {
 }
 
 #[tokio::test]
+async fn a_customer_who_wants_no_more_marketing_is_told_to_the_platform() {
+    for fault in [refusal(131_050), Fault::FailLater { code: 131_050 }] {
+        in_every_way(async |world: &World| {
+            world.meta.fail_next(None, Some(1), fault.clone());
+            world.writes(ANA, "hello");
+            world.settle().await;
+            assert!(told(world).is_superset(&lines(["failed 131050 never", "opt-out stop"])), "{:?}", told(world));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_number_that_cannot_send_is_marked_and_its_neighbours_go_on() {
     for code in [33, 131_037, 131_045, 133_010] {
         in_every_way(async |world: &World| {
@@ -530,6 +545,113 @@ async fn what_statuses_remember_of_a_connection_does_not_stop_it_after_it_was_st
     .await;
 }
 
+#[tokio::test]
+async fn a_send_that_may_have_happened_is_looked_for_though_the_connection_was_stopped() {
+    in_every_way(async |world: &World| {
+        world.writes(ANA, "hello");
+        webhooks_take(world, 20 * SECOND);
+        world.meta.fail_next(None, Some(1), Fault::CutAfter);
+        world.settle().await;
+        world.stop().await;
+        world.pass(MINUTE).await;
+        assert_eq!(told(world), lines(["STOPPED", "accepted", "sent", "delivered"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_send_that_may_have_happened_and_was_not_found_goes_out_again_once_the_connection_runs() {
+    in_every_way(async |world: &World| {
+        world.meta.fail_next(None, Some(1), Fault::CutBefore);
+        world.writes(ANA, "hello");
+        world.settle().await;
+        world.stop().await;
+        world.pass(5 * MINUTE).await;
+        assert_eq!(world.screen(ANA), ["> hello"]);
+        world.run().await;
+        world.pass(MINUTE).await;
+        assert_eq!(world.screen(ANA), ["> hello", "< You said: hello"]);
+        assert!(told(world).contains("second accepted"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_send_that_may_have_happened_is_unconfirmed_and_not_refused_when_nobody_starts_the_connection() {
+    in_every_way(async |world: &World| {
+        world.meta.fail_next(None, Some(1), Fault::CutBefore);
+        world.writes(ANA, "hello");
+        world.settle().await;
+        world.stop().await;
+        world.pass(15 * MINUTE).await;
+        assert_eq!(told(world), lines(["STOPPED", "unconfirmed unconfirmed never"]));
+    })
+    .await;
+}
+
+// Long texts.
+
+/// A text of three parts, told apart by their letters.
+fn in_three_parts() -> String {
+    ["a", "b", "c"].map(|it| it.repeat(4_000)).join("\n\n")
+}
+
+fn with_text(reply: Reply, text: String) -> Reply {
+    Reply { message: Some(Outgoing::Text { text, preview_url: false }), ..reply }
+}
+
+/// The first letters of what has arrived from the business.
+fn letters(world: &World) -> String {
+    world.screen(ANA).iter().filter_map(|it| it.strip_prefix("< ")?.chars().next()).collect()
+}
+
+#[tokio::test]
+async fn a_part_of_unknown_outcome_holds_the_rest_and_what_was_sent_is_not_sent_again() {
+    in_every_way(async |world: &World| {
+        world.agent_answers(|turn| vec![with_text(answer(turn, 0, ""), in_three_parts())]);
+        world.meta.fail_next(None, Some(1), Fault::CutBefore);
+        world.writes(ANA, "hello");
+        world.settle().await;
+        assert_eq!(letters(world), "");
+        world.pass(5 * MINUTE).await;
+        assert_eq!(letters(world), "abc");
+        assert_eq!(world.accepted(), (1, 3));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_a_part_is_refused_the_rest_is_not_sent_and_says_so() {
+    in_every_way(async |world: &World| {
+        world.agent_answers(|turn| vec![with_text(answer(turn, 0, ""), in_three_parts())]);
+        world.meta.fail_next(None, Some(1), refusal(131_051));
+        world.writes(ANA, "hello");
+        world.settle().await;
+        assert_eq!(letters(world), "");
+        assert_eq!(told(world), lines(["failed 131051 never", "refused part_failed never"]));
+        let refused = read(&world.events()).iter().filter(|it| it["code"] == "part_failed").count();
+        assert_eq!(refused, 2, "each of the two");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_person_who_takes_the_conversation_between_two_parts_is_not_talked_over() {
+    in_each_way(async |world: &World| {
+        world.agent_answers(|turn| vec![with_text(answer(turn, 0, ""), in_three_parts())]);
+        // The number may send one message more in this second: the second part waits.
+        world.meta.change_number(NUMBER, |it| it.throughput = 2).expect("a number");
+        world.writes(ANA, "hello");
+        world.settle().await;
+        assert_eq!(letters(world), "a");
+        world.hand(ANA, true).await;
+        world.pass(5 * MINUTE).await;
+        assert_eq!(letters(world), "a");
+        assert!(told(world).contains("refused taken_by_person never"), "{:?}", told(world));
+    })
+    .await;
+}
+
 // Statuses.
 
 #[tokio::test]
@@ -578,6 +700,37 @@ async fn the_ticks_of_the_phone_come_to_the_feed_with_the_phones_times() {
         for (step, at) in [("sent", line.sent), ("delivered", line.delivered), ("read", line.read)] {
             assert_eq!(event(world, step)["at"].as_i64(), at, "{step}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn steps_may_be_missing() {
+    in_every_way(async |world: &World| {
+        enters_with_the_chat_open(world);
+        world.writes(ANA, "hello");
+        world.settle().await;
+        assert_eq!(told(world), lines(["accepted", "sent", "read"]), "with the chat open Meta tells no delivery");
+        assert_eq!(states(world), ["read"]);
+    })
+    .await;
+}
+
+fn enters_with_the_chat_open(world: &World) {
+    world.meta.add_customer(meta_sim::Customer { chat_open: true, ..meta_sim::Customer::with_phone(ANA) });
+}
+
+#[tokio::test]
+async fn a_status_that_comes_before_our_own_write_is_taken_in() {
+    in_every_way(async |world: &World| {
+        let lost = Rule::every(world::wire::Fault::CutBefore).by("replies").of("UpdateItem").times(1);
+        world.dynamo.faults().add(lost);
+        world.writes(ANA, "hello");
+        world.settle().await;
+        assert!(told(world).is_superset(&lines(["sent", "delivered"])), "{:?}", told(world));
+        world.pass(5 * MINUTE).await;
+        assert_eq!(told(world), lines(["accepted", "sent", "delivered"]));
+        assert_eq!(world.accepted(), (1, 1));
     })
     .await;
 }

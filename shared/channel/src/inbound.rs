@@ -6,7 +6,7 @@
 use domain::conversation::{Answerer, Conversation, Decided, Facts, HandTo, Handling};
 use domain::customer::{Address, Customer};
 use domain::ids::{MessageId, MessageKey, Wamid, hash};
-use domain::message::{Content, Event, Kept, Message, Opens, Preference};
+use domain::message::{Content, Event, Kept, Message, Opens};
 use domain::time::Timestamp;
 
 use crate::counts::Counts;
@@ -331,14 +331,8 @@ impl Receiving<'_> {
     async fn keep_state(&self, home: Stored, event: &Event) -> Result<Stored, InboundError> {
         let home = self.change(home, event).await?;
         if let Event::Preference { preference, at } = event {
-            let what = Happened::OptOut { conversation: home.conversation.id.clone(), preference: *preference };
-            let (conversation, time) = (home.conversation.id.to_string(), at.sortable());
-            let word = match preference {
-                Preference::Stop => "stop",
-                Preference::Resume => "resume",
-            };
-            let parts = ["opt_out", conversation.as_str(), time.as_str(), word];
-            feed::tell(self.queues, &self.written.tenant, &self.written.connection, *at, &parts, what).await?;
+            let (tenant, connection) = (&self.written.tenant, &self.written.connection);
+            feed::tell_preference(self.queues, tenant, connection, &home.conversation.id, *preference, *at).await?;
         }
         Ok(home)
     }

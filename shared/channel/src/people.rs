@@ -1,8 +1,8 @@
 //! Finding the conversation of a customer, and keeping one person in one conversation.
 
 use domain::conversation::Conversation;
-use domain::customer::{Address, Customer};
-use domain::ids::{ConnectionId, ConversationId};
+use domain::customer::{Address, Bsuid, Customer};
+use domain::ids::{ConnectionId, ConversationId, hash};
 use domain::person::{Joining, join};
 use domain::time::Timestamp;
 
@@ -153,22 +153,47 @@ pub async fn find(store: &Store, connection: &ConnectionId, customer: &Customer)
     Ok(found.map(|it| it.conversation))
 }
 
+/// Takes in whom Meta says it reached with what was sent to `dialled` in a conversation, as of `at`.
+///
+/// What went to a number reached whoever has it now: if that is somebody else, the number was given away, and the message stays where it is.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn reached(
+    store: &Store,
+    conversation: &ConversationId,
+    dialled: &Customer,
+    told: &Customer,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(home) = store.conversation(conversation).await? else { return Ok(()) };
+    let is_somebody_else = |it: &Bsuid| {
+        let is_known = home.conversation.known(&Address::Bsuid(it.clone())).is_some();
+        home.conversation.bsuid().is_some() && !is_known
+    };
+    match (dialled.bsuid(), dialled.phone(), told.bsuid()) {
+        (None, Some(phone), Some(bsuid)) if is_somebody_else(bsuid) => {
+            let Some(person) = Customer::known_by(Some(phone.clone()), Some(bsuid.clone())) else { return Ok(()) };
+            let seed = hash(&["reached", conversation.as_str(), bsuid.as_str()]);
+            let theirs = self::home(store, &home.conversation.connection, &person, &seed, at).await?;
+            evidence(store, &theirs.conversation.id, &person, at).await
+        }
+        _ => evidence(store, conversation, told, at).await,
+    }
+}
+
 /// Takes in that Meta named these addresses for the customer of a conversation, as of `at`.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn evidence(store: &Store, conversation: &ConversationId, customer: &Customer, at: Timestamp) -> Result<(), StoreError> {
+async fn evidence(store: &Store, conversation: &ConversationId, customer: &Customer, at: Timestamp) -> Result<(), StoreError> {
     for address in customer.addresses() {
         evidence_of(store, conversation, &address, at).await?;
     }
     Ok(())
 }
 
-/// Takes in that Meta named an address for the customer of a conversation, as of `at`.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn evidence_of(store: &Store, conversation: &ConversationId, address: &Address, at: Timestamp) -> Result<(), StoreError> {
+async fn evidence_of(store: &Store, conversation: &ConversationId, address: &Address, at: Timestamp) -> Result<(), StoreError> {
     for _ in 0..RACES {
         let Some(home) = store.conversation(conversation).await? else { return Ok(()) };
         let before = home.conversation.clone();
@@ -196,12 +221,51 @@ pub async fn changed(
     seed: &str,
     at: Timestamp,
 ) -> Result<Stored, StoreError> {
-    let before = match previous.addresses().first() {
-        Some(Address::Bsuid(it)) => led(store, connection, &Address::Bsuid(it.clone())).await?,
-        Some(Address::Phone(it)) => led_by_phone(store, connection, it).await?,
-        None => None,
+    let mut home = match before(store, connection, previous, at).await? {
+        Some(it) => it,
+        None => self::home(store, connection, current, seed, at).await?,
     };
-    let Some(mut home) = before else { return self::home(store, connection, current, seed, at).await };
+    for _ in 0..RACES {
+        let mut next = renamed(store, home.clone(), previous, current, at).await?;
+        let freed = freed(&next.conversation, previous, current, at);
+        if let Some(address) = &freed {
+            next.conversation.give_up(address, at);
+        }
+        let kept = store.conversation(&next.conversation.id).await?;
+        let written = match &freed {
+            Some(address) => store.free(address, &next).await?,
+            None if kept.is_some_and(|it| it.conversation == next.conversation) => true,
+            None => store.keep_conversation(&mut next).await?,
+        };
+        if written && freed.is_none() {
+            return Ok(next);
+        }
+        home = again(store, next).await?;
+    }
+    Err(StoreError::Contended { what: "conversation" })
+}
+
+/// The conversation of whoever had these addresses until `at`. A phone that is known for somebody else, or newer, is theirs no longer.
+async fn before(store: &Store, connection: &ConnectionId, previous: &Customer, at: Timestamp) -> Result<Option<Stored>, StoreError> {
+    if let Some(bsuid) = previous.bsuid()
+        && let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone())).await?
+    {
+        return Ok(Some(it));
+    }
+    let Some(phone) = previous.phone() else { return Ok(None) };
+    let is_theirs = |it: &Conversation| {
+        let is_somebody_elses = previous.bsuid().is_some() && it.bsuid().is_some();
+        let is_newer = phone.forms().into_iter().any(|form| it.known(&Address::Phone(form)).is_some_and(|it| it.at > at));
+        !is_somebody_elses && !is_newer
+    };
+    Ok(led_by_phone(store, connection, phone).await?.filter(|it| is_theirs(&it.conversation)))
+}
+
+/// The conversation with the old and the new addresses taken in, as of the notice.
+async fn renamed(store: &Store, mut home: Stored, previous: &Customer, current: &Customer, at: Timestamp) -> Result<Stored, StoreError> {
+    for address in previous.addresses() {
+        home = belong(store, home, &address, at).await?;
+    }
     for address in current.addresses() {
         home = belong(store, home, &address, at).await?;
         // So that the phone beside it is judged by the user id that the customer has now.
@@ -209,25 +273,9 @@ pub async fn changed(
             retire_others(&mut home.conversation, &address, at);
         }
     }
-    for _ in 0..RACES {
-        let mut next = home.clone();
-        retire_old(&mut next.conversation, previous, current, at);
-        next.conversation.close_windows(at);
-        let freed = freed(&next.conversation, previous, current, at);
-        if let Some(address) = &freed {
-            next.conversation.give_up(address, at);
-        }
-        let written = match &freed {
-            Some(address) => store.free(address, &next).await?,
-            None if next.conversation == home.conversation && home.version != 0 => true,
-            None => store.keep_conversation(&mut next).await?,
-        };
-        if written && freed.is_none() {
-            return Ok(next);
-        }
-        home = again(store, home).await?;
-    }
-    Err(StoreError::Contended { what: "conversation" })
+    retire_old(&mut home.conversation, previous, current, at);
+    home.conversation.close_windows(at);
+    Ok(home)
 }
 
 fn retire_others(conversation: &mut Conversation, current: &Address, at: Timestamp) {

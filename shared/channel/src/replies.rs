@@ -496,9 +496,10 @@ impl Replies<'_> {
         let Some(message) = self.store.accepted(&job.key, attempt, wamid, held, now).await? else { return Ok(()) };
         self.tell(job, &message, attempt, if held { "held" } else { "accepted" }, now).await?;
         // Usually Meta names the address that was dialled; another one is evidence that both are one person's.
-        let known = message.to.as_ref().map(Customer::addresses).unwrap_or_default();
-        if let Some(customer) = customer.filter(|it| it.addresses().iter().any(|it| !known.contains(it))) {
-            people::evidence(self.store, &job.key.conversation, &customer, now).await?;
+        let Some(dialled) = &message.to else { return Ok(()) };
+        let known = dialled.addresses();
+        if let Some(told) = customer.filter(|it| it.addresses().iter().any(|it| !known.contains(it))) {
+            people::reached(self.store, &job.key.conversation, dialled, &told, now).await?;
         }
         Ok(())
     }
@@ -539,7 +540,10 @@ impl Replies<'_> {
                 self.fail(job, endings::of_fault(class, fault, now), now).await
             }
             Class::OptedOut => {
-                self.store.change_conversation(&job.key.conversation, |it| it.prefer(Preference::Stop, now)).await?;
+                let (stop, connection) = (Preference::Stop, &job.known.connection);
+                if let Some(it) = self.store.change_conversation(&job.key.conversation, |it| it.prefer(stop, now)).await? {
+                    feed::tell_preference(self.queues, &connection.tenant, &connection.id, &it.id, stop, now).await?;
+                }
                 self.fail(job, endings::of_fault(class, fault, now), now).await
             }
             Class::Permanent

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::customer::{Address, Bsuid};
+use domain::customer::Customer;
 use domain::ids::MessageKey;
 use domain::message::Preference;
 use domain::status::{Fault, Phase, Step};
@@ -17,6 +17,7 @@ use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
 use crate::endings::{self, Stepped};
+use crate::feed;
 use crate::jobs::{StatusTold, Told};
 use crate::opaque;
 use crate::people;
@@ -193,8 +194,8 @@ impl Statuses<'_> {
         status: &StatusTold,
         now: Timestamp,
     ) -> Result<(), StatusError> {
-        if let Some(bsuid) = new_user_id(message, status) {
-            people::evidence_of(self.store, &key.conversation, &Address::Bsuid(bsuid.clone()), status.at).await?;
+        if let Some((dialled, reached)) = reached(message, status) {
+            people::reached(self.store, &key.conversation, dialled, &reached, status.at).await?;
         }
         let Some(fault) = status.faults.first().filter(|_| status.step == Step::Failed) else { return Ok(()) };
         let claimed_at = message.attempt(attempt).and_then(|it| it.claimed_at).unwrap_or(key.at);
@@ -203,7 +204,10 @@ impl Statuses<'_> {
                 self.store.change_conversation(&key.conversation, |it| it.refused(&told.number, claimed_at)).await?;
             }
             Class::OptedOut => {
-                self.store.change_conversation(&key.conversation, |it| it.prefer(Preference::Stop, status.at)).await?;
+                let stop = Preference::Stop;
+                if let Some(it) = self.store.change_conversation(&key.conversation, |it| it.prefer(stop, status.at)).await? {
+                    feed::tell_preference(self.queues, &told.tenant, &told.connection, &it.id, stop, status.at).await?;
+                }
             }
             class @ (Class::Credentials | Class::Account) => self.fail_connection(told, class, fault, claimed_at, now).await?,
             Class::Number => {
@@ -251,9 +255,9 @@ impl Statuses<'_> {
     }
 }
 
-/// A user id that the message did not know of its recipient.
-fn new_user_id<'a>(message: &Outbound, status: &'a StatusTold) -> Option<&'a Bsuid> {
+/// Whom a message was for, and by the user id whom it reached, if the message did not know that.
+fn reached<'a>(message: &'a Outbound, status: &StatusTold) -> Option<(&'a Customer, Customer)> {
     let told = status.recipient.as_ref()?.bsuid()?;
-    let recorded = message.to.as_ref().and_then(|it| it.bsuid());
-    (recorded != Some(told)).then_some(told)
+    let dialled = message.to.as_ref().filter(|it| it.bsuid() != Some(told))?;
+    Some((dialled, Customer::known_by(None, Some(told.clone()))?))
 }

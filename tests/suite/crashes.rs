@@ -1,0 +1,230 @@
+//! Crashes: each call that a function makes to DynamoDB or SQS is in turn the last that it lives to make, and its job is delivered again.
+//!
+//! A call that is executed and whose answer is lost is the crash right after it; the crash before it is the one after the call before, except
+//! in `replies`, where a call to Meta may lie between the two: there each call is lost on its way too. However a function died, the story must
+//! end the same.
+
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use meta_sim::Inbound;
+use serde_json::{Value, json};
+use world::story::{ANA, NUMBER, OTHER_NUMBER, World};
+use world::wire::{Fault, Faults, Rule};
+
+use crate::difference;
+use crate::person::{ANAS_ID, BEAS_ID, NEW_PHONE, Tells, bea_gets_anas_number, enters, writes_as};
+use crate::sends::states;
+
+/// Long enough for whatever died to be delivered again, and for a send of unknown outcome to be looked for.
+const A_WHILE: Duration = Duration::from_mins(3);
+
+/// A story whose every step takes [`A_WHILE`].
+type Story = for<'a> fn(&'a World) -> LocalBoxFuture<'a, ()>;
+
+/// Which engine's calls are the places to die.
+#[derive(Clone, Copy, Debug)]
+enum Engine {
+    DynamoDb,
+    Sqs,
+}
+
+impl Engine {
+    fn faults(self, world: &World) -> &Faults {
+        match self {
+            Self::DynamoDb => world.dynamo.faults(),
+            Self::Sqs => world.sqs.faults(),
+        }
+    }
+}
+
+/// Tells the story with a crash after each call in turn, of each of these functions to each engine; all must end as without one.
+async fn dies_everywhere(functions: &[&str], story: Story) {
+    let plain = World::new().await;
+    story(&plain).await;
+    let plain = seen(&plain);
+    for function in functions {
+        for engine in [Engine::DynamoDb, Engine::Sqs] {
+            let faults: &[Fault] = if *function == "replies" { &[Fault::CutBefore, Fault::CutAfter] } else { &[Fault::CutAfter] };
+            for (call, fault) in (0..).flat_map(|call| faults.iter().map(move |fault| (call, fault))) {
+                let world = World::new().await;
+                engine.faults(&world).reset_calls();
+                engine.faults(&world).add(Rule::every(fault.clone()).by(function).after(call).times(1));
+                story(&world).await;
+                let calls: u64 = engine.faults(&world).calls_by(function).values().sum();
+                if calls <= call {
+                    assert!(call > 0, "{function} does not call {engine:?}: there is no place to die");
+                    break;
+                }
+                assert!(world.accepted().0 <= 1, "{function} died at call {call} to {engine:?}, {fault:?}: a send was accepted twice");
+                if let Some(place) = difference(&plain, &seen(&world), String::new()) {
+                    panic!("{function} died at call {call} to {engine:?}, {fault:?}, and it ended otherwise at {place}");
+                }
+            }
+        }
+    }
+}
+
+/// How the world stands, but for when ticks came and which attempt came through: a death between claim and send costs an attempt.
+fn seen(world: &World) -> Value {
+    let mut outcome = world.outcome();
+    let tables = outcome["tables"].as_object_mut().expect("tables");
+    for it in tables.values_mut().filter_map(Value::as_array_mut).flatten() {
+        let Some(item) = it.as_object_mut() else { continue };
+        // When a conversation was listed as active, or as having owed turns, is a time of our own clock.
+        let is_mark = item["sk"]["S"].as_str().is_some_and(|it| it.starts_with("ACTIVE#") || it.starts_with("OWED#"));
+        let is_ours = item.contains_key("phase");
+        item.retain(|name, _| !(is_mark && name == "at" || is_ours && name.starts_with("attempt")));
+    }
+    let events = outcome["events"].as_array_mut().expect("events");
+    events.retain(|it| !it.as_str().expect("text").contains("message.state"));
+    let mut states = states(world);
+    states.sort();
+    outcome["states"] = json!(states);
+    outcome
+}
+
+async fn passes(world: &World) {
+    world.pass(A_WHILE).await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_a_customer_is_answered_once() {
+    dies_everywhere(&["webhook", "inbound", "replies", "statuses"], |world| {
+        Box::pin(async {
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::Both, "hello");
+            passes(world).await;
+            world.meta.phone(ANA).reads().expect("a customer");
+            writes_as(world, ANA, Tells::Both, "and thank you");
+            passes(world).await;
+            assert_eq!(world.screen(ANA), ["> hello", "< You said: hello", "> and thank you", "< You said: and thank you"]);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_one_person_is_in_one_conversation() {
+    dies_everywhere(&["inbound"], |world| {
+        Box::pin(async {
+            world.agent_is_silent();
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::Phone, "by phone");
+            passes(world).await;
+            writes_as(world, ANA, Tells::UserId, "by user id");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, "by both");
+            passes(world).await;
+            assert_eq!(world.conversation(ANA).await.id, world.conversation(ANAS_ID).await.id);
+            assert_eq!(world.words_told(), ["by phone", "by user id", "by both"]);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_a_status_makes_one_of_two_conversations() {
+    dies_everywhere(&["replies", "statuses"], |world| {
+        Box::pin(async {
+            world.agent_is_silent();
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::UserId, "by user id");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Phone, "by phone");
+            passes(world).await;
+            let by_phone = world.conversation(ANA).await.id;
+            world.sends(&world.of_agent(&by_phone, "who are you?", 1)).await;
+            passes(world).await;
+            assert_eq!(world.conversation(ANA).await.id, world.conversation(ANAS_ID).await.id);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_a_number_that_was_given_away_is_its_new_owners() {
+    dies_everywhere(&["inbound"], |world| {
+        Box::pin(async {
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::Both, "I am Ana");
+            passes(world).await;
+            bea_gets_anas_number(world);
+            writes_as(world, BEAS_ID, Tells::Both, "I am Bea");
+            passes(world).await;
+            assert_eq!(world.conversation(ANA).await.id, world.conversation(BEAS_ID).await.id);
+            assert_eq!(world.screen(ANAS_ID), ["> I am Ana", "< You said: I am Ana"]);
+            assert_eq!(world.screen(BEAS_ID), ["> I am Bea", "< You said: I am Bea"]);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_a_notice_of_change_is_taken_in_whole() {
+    dies_everywhere(&["inbound"], |world| {
+        Box::pin(async {
+            world.agent_is_silent();
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::Both, "from the old number");
+            world.meta.add_customer(meta_sim::Customer::with_phone(NEW_PHONE));
+            world.writes(NEW_PHONE, "from the new number");
+            passes(world).await;
+            world.meta.phone(ANAS_ID).changes_phone(NEW_PHONE).expect("a customer");
+            passes(world).await;
+            world.writes(NEW_PHONE, "all of it me");
+            passes(world).await;
+            assert_eq!(world.conversation(NEW_PHONE).await.id, world.conversation(ANAS_ID).await.id);
+            assert!(world.find(ANA).await.is_none(), "the old number is free");
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_owed_turns_come_in_order_before_the_next() {
+    dies_everywhere(&["inbound"], |world| {
+        Box::pin(async {
+            enters(world, ANA, ANAS_ID);
+            world.stop().await;
+            writes_as(world, ANA, Tells::Phone, "one");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, "two");
+            passes(world).await;
+            world.run().await;
+            writes_as(world, ANA, Tells::Both, "three");
+            passes(world).await;
+            // The schedule goes on with what a crash left.
+            world.walk().await;
+            passes(world).await;
+            assert_eq!(world.walk().await.left, 0);
+            passes(world).await;
+            assert_eq!(world.words_told(), ["one", "two", "three"]);
+            assert_eq!(world.screen(ANA).len(), 6);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_corrections_echoes_and_calls_are_kept_once() {
+    dies_everywhere(&["inbound"], |world| {
+        Box::pin(async {
+            enters(world, ANA, ANAS_ID);
+            let wamid = writes_as(world, ANA, Tells::Both, "hello");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, Inbound::Edit { message_id: wamid.clone(), text: "hallo".to_owned() });
+            writes_as(world, ANA, Tells::Both, Inbound::Reaction { message_id: wamid.clone(), emoji: Some("👍".to_owned()) });
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, Inbound::Revoke { message_id: wamid });
+            world.meta.phone(ANA).calls(OTHER_NUMBER).expect("the customer can call");
+            world.meta.phone(ANA).prefers(NUMBER, "stop").expect("the customer can choose");
+            world.meta.person_writes(ANA, NUMBER, "I take this").expect("a person can write");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, "who is this?");
+            passes(world).await;
+            assert_eq!(world.words_told(), ["hello"], "a person has it");
+        })
+    })
+    .await;
+}
