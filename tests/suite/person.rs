@@ -11,7 +11,7 @@ use domain::conversation::Answerer;
 use domain::message::Preference;
 use meta_sim::{Customer, Fault, Inbound, Mode, Written};
 use serde_json::json;
-use world::story::{ANA, NUMBER, OTHER_NUMBER, World, answer, words};
+use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, answer, words};
 
 use crate::sends::{last_sent, lines, states, status, told, webhooks_take};
 use crate::{in_each_way, in_every_way};
@@ -315,6 +315,29 @@ async fn an_old_user_id_receives_still_and_is_never_sent_to() {
 }
 
 #[tokio::test]
+async fn a_notice_that_names_no_new_user_id_retires_the_old_one_all_the_same() {
+    in_every_way(async |world: &World| {
+        enters(world, ANA, ANAS_ID);
+        world.agent_is_silent();
+        writes_as(world, ANA, Tells::Both, "hello");
+        world.settle().await;
+        world.pass(MINUTE).await;
+        // As Meta told it before there were user ids in it.
+        let system = json!({ "type": "user_changed_number", "body": "User A changed from A to B", "wa_id": NEW_PHONE });
+        let timestamp = (world.clock.now_ms() / 1_000).to_string();
+        let message = json!({ "id": "wamid.notice", "timestamp": timestamp, "type": "system", "from": ANA, "from_user_id": ANAS_ID, "system": system });
+        let metadata = json!({ "display_phone_number": "15550100001", "phone_number_id": NUMBER });
+        world.meta.tell_account(WABA, "messages", &json!({ "messaging_product": "whatsapp", "metadata": metadata, "messages": [message] }));
+        world.settle().await;
+        let conversation = world.conversation(NEW_PHONE).await;
+        assert_eq!(conversation.id, world.conversation(ANAS_ID).await.id, "the old id receives still");
+        assert_eq!(conversation.customer().map(|it| it.addresses().len()), Some(1), "and is not sent to");
+        assert!(conversation.bsuid().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_notice_that_names_an_id_which_we_never_heard_finds_the_customer_by_the_phone() {
     in_every_way(async |world: &World| {
         enters(world, ANA, ANAS_ID);
@@ -433,6 +456,22 @@ async fn replies_that_name_a_conversation_which_was_merged_reach_the_customer() 
         }
         assert_eq!(answers(world, ANA), ["< to by phone", "< to by user id"]);
         assert_eq!(states(world), ["delivered", "delivered"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_names_a_merged_conversation_is_judged_by_the_one_that_it_is_now() {
+    in_every_way(async |world: &World| {
+        let [by_phone, by_id] = two_conversations(world).await;
+        it_is_one_person(world).await;
+        world.hand(ANA, true).await;
+        for turn in [&by_phone, &by_id] {
+            world.sends(&answer(turn, 0, "from the agent")).await;
+        }
+        world.settle().await;
+        assert_eq!(told(world), lines(["refused taken_by_person never"]));
+        assert_eq!(answers(world, ANA).len(), 0);
     })
     .await;
 }
@@ -570,9 +609,9 @@ async fn of_sender_handling_and_opt_out_the_latest_of_metas_times_holds() {
             writes_to(world, ANA, OTHER_NUMBER, Tells::Phone, "to the other number");
             world.settle().await;
             world.pass(MINUTE).await;
-            // A call tells both addresses, and neither number, handling nor preference.
+            // That control was passed tells both addresses, and nothing of sender, handling or preference.
             let turns = world.turns().len();
-            world.meta.phone(ANA).calls(OTHER_NUMBER).expect("the customer can call");
+            world.meta.hand_over(ANA, NUMBER, "control_passed").expect("it can be passed");
             world.settle().await;
             let one = world.conversation(ANA).await;
             assert_eq!(one.id, world.conversation(ANAS_ID).await.id);
