@@ -642,3 +642,22 @@ async fn prefers(world: &World, tells: Tells, choice: &str) {
     world.settle().await;
     world.pass(MINUTE).await;
 }
+
+#[tokio::test]
+async fn a_read_that_lags_behind_makes_no_second_conversation() {
+    for tells in [Tells::Phone, Tells::UserId, Tells::Both] {
+        let world = World::new().await;
+        enters(&world, ANA, ANAS_ID);
+        writes_as(&world, ANA, tells, "hello");
+        world.settle().await;
+        world.dynamo.faults().add(world::wire::Rule::every(world::wire::Fault::Stale).by("inbound"));
+        world.clock.advance(Duration::from_secs(1));
+        writes_as(&world, ANA, tells, "is anybody there?");
+        world.settle().await;
+        assert_eq!(world.words_told(), ["hello", "is anybody there?"]);
+        assert_eq!(conversations(&world), 1);
+        let turn = world.turns().remove(0);
+        let kept = world.store.conversation(&turn.conversation).await.expect("the store answers").expect("it is kept");
+        assert!(kept.conversation.parts.is_empty(), "nothing was merged");
+    }
+}

@@ -1104,3 +1104,100 @@ async fn of_hundreds_of_replies_none_is_lost_and_none_doubled_but_second_attempt
 fn customer_of(wave: u64, customer: u64) -> String {
     format!("346{:08}", wave * 100 + customer)
 }
+
+#[tokio::test]
+async fn a_number_fault_of_a_send_from_before_the_connection_last_began_to_run_marks_nothing() {
+    in_every_way(async |world: &World| {
+        world.writes(ANA, "hello");
+        webhooks_take(world, 2 * MINUTE);
+        world.meta.fail_next(None, Some(1), Fault::FailLater { code: 131_037 });
+        world.settle().await;
+        world.stop().await;
+        world.pass(MINUTE).await;
+        world.run().await;
+        world.pass(5 * MINUTE).await;
+        assert_eq!(told(world), lines(["accepted", "STOPPED", "RUNNING", "failed 131037 fix"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failure_of_another_apps_message_settles_no_reply_that_was_sent_later() {
+    in_every_way(async |world: &World| {
+        world.writes(ANA, "hello");
+        webhooks_take(world, Duration::from_millis(u64::try_from(DAY_MS).expect("positive")));
+        world.meta.fail_next(None, Some(1), Fault::CutAfter);
+        world.settle().await;
+        // Another app's template failed ten minutes ago, and Meta tells every app on the account only now.
+        webhooks_take(world, Duration::ZERO);
+        let fault =
+            json!({ "id": "wamid.of.another.app", "biz_opaque_callback_data": null, "errors": [{ "code": 131_042, "title": "Payment" }] });
+        let message = last_sent(world, ANA);
+        status(world, &message, "failed", -600, &fault);
+        world.settle().await;
+        world.pass(10 * MINUTE).await;
+        assert!(!told(world).contains("ERROR"), "{:?}", told(world));
+        assert!(!states(world).contains(&"failed".to_owned()), "{:?}", told(world));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_whose_time_lies_ahead_is_refused_and_takes_nothing() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        world.writes(ANA, "hello");
+        world.settle().await;
+        let conversation = world.conversation(ANA).await.id;
+        world.clock.advance(Duration::from_hours(1));
+        let ahead = world.of_person(&conversation, "from the future", 1);
+        world.clock.set(world.clock.now_ms() - 60 * 60 * 1_000);
+        world.sends(&ahead).await;
+        world.settle().await;
+        assert_eq!(world.screen(ANA), ["> hello"]);
+        assert!(!world.conversation(ANA).await.has_person(world.now()));
+        assert_eq!(told(world), lines(["refused invalid fix"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_attached_puts_nothing_before_people() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        world.writes(ANA, "hello");
+        world.settle().await;
+        let conversation = world.conversation(ANA).await.id;
+        let mut reply = world.of_agent(&conversation, "", 1);
+        reply.author = channel::jobs::Author::Agent(domain::ids::AgentId::parse("stranger").expect("an id"));
+        reply.message = None;
+        reply.handover = true;
+        world.sends(&reply).await;
+        world.settle().await;
+        assert!(!world.conversation(ANA).await.has_person(world.now()));
+        assert_eq!(told(world), lines(["refused not_attached fix"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_for_a_person_after_a_release_gets_one_though_the_message_was_before_it() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        world.writes(ANA, "hello");
+        world.settle().await;
+        world.clock.advance(SECOND);
+        world.hand(ANA, true).await;
+        world.clock.advance(SECOND);
+        world.hand(ANA, false).await;
+        world.clock.advance(SECOND);
+        let turn = world.turns().remove(0);
+        let mut reply = answer(&turn, 0, "");
+        reply.message = None;
+        reply.handover = true;
+        world.sends(&reply).await;
+        world.settle().await;
+        assert!(world.conversation(ANA).await.has_person(world.now()));
+    })
+    .await;
+}

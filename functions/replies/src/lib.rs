@@ -86,8 +86,10 @@ pub async fn handle(handles: &Handles, event: SqsEvent, clock: &dyn Fn() -> Time
     let Handles { store, queues, directory, graph } = handles;
     let counts = Counts::new();
     let replies = Replies { store, queues, directory, graph, counts: &counts, clock };
-    let response =
-        lambda::batches::each(queues, Queue::Replies, event, async |it: Reply, _: &_| Box::pin(replies.dispatch(&it)).await).await;
+    let response = lambda::batches::each(queues, Queue::Replies, event, async |it: Reply, delivery: &_| {
+        Box::pin(replies.dispatch(&it, delivery)).await
+    })
+    .await;
     lambda::metrics::publish(&counts);
     response
 }

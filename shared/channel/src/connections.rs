@@ -206,7 +206,7 @@ pub async fn fail(
     tell(store, queues, &connection, why, now).await
 }
 
-/// A number cannot send: it is marked, the Logs and the feed say so. Its neighbours go on; if none is left, the connection is in ERROR.
+/// A number cannot send, as of `at`: it is marked, the Logs and the feed say so. Its neighbours go on; if none is left, the connection is in ERROR.
 ///
 /// # Errors
 /// [`ConnectionError`].
@@ -217,6 +217,7 @@ pub async fn mark_number(
     number: &NumberId,
     fault: &Fault,
     at: Timestamp,
+    now: Timestamp,
 ) -> Result<(), ConnectionError> {
     store.mark_number(number, &connection.id, fault.code).await?;
     let note = format!("Number {number} cannot send: {} (code {}). Look at it in WhatsApp Manager.", endings::note(fault), fault.code);
@@ -231,7 +232,7 @@ pub async fn mark_number(
             return Ok(());
         }
     }
-    fail(store, queues, &connection.id, connection.token_generation, "No number can send. Look at them in WhatsApp Manager.", at).await
+    fail(store, queues, &connection.id, connection.token_generation, "No number can send. Look at them in WhatsApp Manager.", now).await
 }
 
 /// What a person does about a fault that stops a connection.

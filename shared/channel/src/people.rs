@@ -1,7 +1,7 @@
 //! Finding the conversation of a customer, and keeping one person in one conversation.
 
 use domain::conversation::Conversation;
-use domain::customer::{Address, Bsuid, Customer};
+use domain::customer::{Address, Bsuid, Customer, Phone};
 use domain::ids::{ConnectionId, ConversationId, hash};
 use domain::person::{Joining, join};
 use domain::time::Timestamp;
@@ -32,28 +32,29 @@ pub async fn home(store: &Store, connection: &ConnectionId, customer: &Customer,
 
 /// The conversation to which the customer's first known address leads, or a new one.
 async fn begin(store: &Store, connection: &ConnectionId, customer: &Customer, seed: &str) -> Result<Stored, StoreError> {
-    let fresh = || Stored::unwritten(ConversationId::derived(connection, seed), connection.clone());
-    if let Some(bsuid) = customer.bsuid() {
-        if let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone())).await? {
-            return Ok(it);
-        }
-        // The phone may be known already. If its conversation has another user id, the number was given away, and this is somebody else.
-        let by_phone = match customer.phone() {
-            Some(phone) => led_by_phone(store, connection, phone).await?,
-            None => None,
-        };
-        return Ok(by_phone.filter(|it| it.conversation.bsuid().is_none()).unwrap_or_else(fresh));
+    if let Some(it) = known(store, connection, customer, false).await? {
+        return Ok(it);
     }
-    let by_phone = match customer.phone() {
-        Some(phone) => led_by_phone(store, connection, phone).await?,
-        None => None,
-    };
-    Ok(by_phone.unwrap_or_else(fresh))
+    // The address may have been written a moment ago. A new conversation is worth a strong look: it would swallow the one that is there.
+    let it = known(store, connection, customer, true).await?;
+    Ok(it.unwrap_or_else(|| Stored::unwritten(ConversationId::derived(connection, seed), connection.clone())))
 }
 
-async fn led_by_phone(store: &Store, connection: &ConnectionId, phone: &domain::customer::Phone) -> Result<Option<Stored>, StoreError> {
+async fn known(store: &Store, connection: &ConnectionId, customer: &Customer, fresh: bool) -> Result<Option<Stored>, StoreError> {
+    if let Some(bsuid) = customer.bsuid()
+        && let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone()), fresh).await?
+    {
+        return Ok(Some(it));
+    }
+    let Some(phone) = customer.phone() else { return Ok(None) };
+    let by_phone = led_by_phone(store, connection, phone, fresh).await?;
+    // If the phone's conversation has another user id, the number was given away, and this is somebody else.
+    Ok(by_phone.filter(|it| customer.bsuid().is_none() || it.conversation.bsuid().is_none()))
+}
+
+async fn led_by_phone(store: &Store, connection: &ConnectionId, phone: &Phone, fresh: bool) -> Result<Option<Stored>, StoreError> {
     for form in phone.forms() {
-        if let Some(it) = led(store, connection, &Address::Phone(form)).await? {
+        if let Some(it) = led(store, connection, &Address::Phone(form), fresh).await? {
             return Ok(Some(it));
         }
     }
@@ -61,8 +62,8 @@ async fn led_by_phone(store: &Store, connection: &ConnectionId, phone: &domain::
 }
 
 /// The conversation to which an address leads. An address without a state is an empty conversation.
-pub(crate) async fn led(store: &Store, connection: &ConnectionId, address: &Address) -> Result<Option<Stored>, StoreError> {
-    let Some(id) = store.lead(connection, address, false).await? else { return Ok(None) };
+async fn led(store: &Store, connection: &ConnectionId, address: &Address, fresh: bool) -> Result<Option<Stored>, StoreError> {
+    let Some(id) = store.lead(connection, address, fresh).await? else { return Ok(None) };
     if let Some(it) = store.conversation(&id).await? {
         return Ok(Some(it));
     }
@@ -142,12 +143,12 @@ async fn again(store: &Store, home: Stored) -> Result<Stored, StoreError> {
 /// [`StoreError`].
 pub async fn find(store: &Store, connection: &ConnectionId, customer: &Customer) -> Result<Option<Conversation>, StoreError> {
     let by_id = match customer.bsuid() {
-        Some(it) => led(store, connection, &Address::Bsuid(it.clone())).await?,
+        Some(it) => led(store, connection, &Address::Bsuid(it.clone()), false).await?,
         None => None,
     };
     let found = match (by_id, customer.phone()) {
         (Some(it), _) => Some(it),
-        (None, Some(phone)) => led_by_phone(store, connection, phone).await?,
+        (None, Some(phone)) => led_by_phone(store, connection, phone, false).await?,
         (None, None) => None,
     };
     Ok(found.map(|it| it.conversation))
@@ -248,7 +249,7 @@ pub async fn changed(
 /// The conversation of whoever had these addresses until `at`. A phone that is known for somebody else, or newer, is theirs no longer.
 async fn before(store: &Store, connection: &ConnectionId, previous: &Customer, at: Timestamp) -> Result<Option<Stored>, StoreError> {
     if let Some(bsuid) = previous.bsuid()
-        && let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone())).await?
+        && let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone()), false).await?
     {
         return Ok(Some(it));
     }
@@ -258,7 +259,7 @@ async fn before(store: &Store, connection: &ConnectionId, previous: &Customer, a
         let is_newer = phone.forms().into_iter().any(|form| it.known(&Address::Phone(form)).is_some_and(|it| it.at > at));
         !is_somebody_elses && !is_newer
     };
-    Ok(led_by_phone(store, connection, phone).await?.filter(|it| is_theirs(&it.conversation)))
+    Ok(led_by_phone(store, connection, phone, false).await?.filter(|it| is_theirs(&it.conversation)))
 }
 
 /// The conversation with the old and the new addresses taken in, as of the notice.

@@ -28,7 +28,7 @@ use crate::jobs::{Author, Happened, Reply};
 use crate::opaque;
 use crate::people;
 use crate::queues::{QueueError, Queues};
-use crate::redelivery::{Progress, Retryable};
+use crate::redelivery::{Delivery, Progress, Retryable};
 use crate::store::{Claim, Ending, MessageItem, Outbound, Store, StoreError, Writer};
 
 /// After an unknown outcome its status is looked for so long after the send; after the last of these the reply goes out once more.
@@ -37,6 +37,8 @@ const LOOKS_AFTER: [Duration; 4] = [Duration::from_secs(5), Duration::from_secs(
 const NOT_RUNNING_AGAIN: Duration = Duration::from_secs(30);
 /// The parts of a long text go out one after the other for this long; the rest goes with the next delivery, well within the function's time.
 const PARTS_WITHIN: Duration = Duration::from_secs(4);
+/// A job's own time may be ahead of ours by so much: clocks differ.
+const AHEAD: Duration = Duration::from_mins(5);
 /// The longest pause after a definite no.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
@@ -148,14 +150,14 @@ impl Replies<'_> {
     ///
     /// # Errors
     /// [`ReplyError`]: the next delivery goes on.
-    pub async fn dispatch(&self, reply: &Reply) -> Result<Progress, ReplyError> {
+    pub async fn dispatch(&self, reply: &Reply, delivery: &Delivery) -> Result<Progress, ReplyError> {
         let started = (self.clock)();
         let mut known = self.directory.connection(&reply.connection, started).await?.ok_or(ReplyError::NoConnection)?;
         if known.connection.lifecycle.sending(started) != Sending::Allowed {
             known = self.directory.connection_afresh(&reply.connection, started).await?.ok_or(ReplyError::NoConnection)?;
         }
         let sending = known.connection.lifecycle.sending(started);
-        let (id, at) = match identify(reply) {
+        let (id, at) = match identify(reply, started) {
             Ok(it) => it,
             Err(refusal) => return self.refuse_unkept(&known, reply, &refusal, started).await,
         };
@@ -163,18 +165,24 @@ impl Replies<'_> {
         let Some(conversation) = found.map(|it| it.conversation).filter(|it| it.connection == reply.connection) else {
             return self.refuse_unkept(&known, reply, &Refusal::UnknownConversation, started).await;
         };
-        let conversation = self.taken_by_author(&known, reply, conversation, at).await?;
         let refusal = self.refusal_of_author(&known, reply, started).await?;
-        if refusal.is_none() && sending == Sending::Allowed {
+        if let (Some(refusal), None) = (&refusal, &reply.message) {
+            return self.refuse_unkept(&known, reply, refusal, started).await;
+        }
+        let conversation = self.taken_by_author(&known, reply, conversation, at).await?;
+        // Once is enough: a later delivery would show an agent that is writing when it has written.
+        if refusal.is_none() && sending == Sending::Allowed && delivery.receive_count <= 1 {
             self.mark_read(&known, reply, &conversation, started).await;
         }
+        let may_hand_over = refusal != Some(Refusal::NotAttached);
         let progress = match &reply.message {
             Some(message) => self.send_parts(&known, reply, conversation, message, (id, at), sending, refusal, started).await?,
             None => Progress::Done,
         };
-        if progress == Progress::Done && reply.handover {
-            // The agent asks for a person, as of the job's own time.
-            handling::take(self.store, self.queues, &known.connection.tenant, &reply.conversation, at).await?;
+        if progress == Progress::Done && reply.handover && may_hand_over {
+            // The agent asks for a person when it puts the job into the queue: a release that came after the turn was before that.
+            let asked_at = delivery.sent_at_ms.map_or(at, Timestamp::from_millis);
+            handling::take(self.store, self.queues, &known.connection.tenant, &reply.conversation, asked_at).await?;
         }
         Ok(progress)
     }
@@ -527,8 +535,9 @@ impl Replies<'_> {
                 let connection = &job.known.connection;
                 let why =
                     format!("Meta refused to send: {} (code {}). {}", endings::note(fault), fault.code, connections::what_to_do(class));
-                connections::fail(self.store, self.queues, &connection.id, connection.token_generation, &why, now).await?;
+                // Released first: Meta's no is definite, whatever becomes of the rest. A repeat is refused again, and does the rest again.
                 self.store.released(&job.key, false).await?;
+                connections::fail(self.store, self.queues, &connection.id, connection.token_generation, &why, now).await?;
                 Ok(Part::Wait(NOT_RUNNING_AGAIN))
             }
             Class::Window => {
@@ -536,7 +545,7 @@ impl Replies<'_> {
                 self.fail(job, endings::of_fault(class, fault, now), now).await
             }
             Class::Number => {
-                connections::mark_number(self.store, self.queues, &job.known.connection, number, fault, now).await?;
+                connections::mark_number(self.store, self.queues, &job.known.connection, number, fault, now, now).await?;
                 self.fail(job, endings::of_fault(class, fault, now), now).await
             }
             Class::OptedOut => {
@@ -617,8 +626,17 @@ enum Looked {
     Unknown,
 }
 
-/// The id and time of a reply.
-fn identify(reply: &Reply) -> Result<(MessageId, Timestamp), Refusal> {
+/// The id and time of a reply. A time ahead of ours would take the conversation, and stand at the end of it, until then.
+fn identify(reply: &Reply, now: Timestamp) -> Result<(MessageId, Timestamp), Refusal> {
+    let (id, at) = named(reply)?;
+    if at > now.plus(AHEAD) {
+        let problem = "id: its time is more than five minutes ahead; set the sender's clock, and give a turn's `turn` back as it came.";
+        return Err(Refusal::Invalid { problems: vec![problem.to_owned()] });
+    }
+    Ok((id, at))
+}
+
+fn named(reply: &Reply) -> Result<(MessageId, Timestamp), Refusal> {
     let invalid = |problem: &str| Refusal::Invalid { problems: vec![problem.to_owned()] };
     if reply.message.is_none() && reply.read.is_none() && !reply.handover {
         return Err(invalid("message: is missing; give `message`, `read` or `handover`."));

@@ -15,7 +15,7 @@ use meta::fault::{Class, classify_failed};
 
 use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
-use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
+use crate::directory::{Owner, Owners};
 use crate::endings::{self, Stepped};
 use crate::feed;
 use crate::jobs::{StatusTold, Told};
@@ -75,6 +75,11 @@ impl Retryable for StatusError {
         }
     }
 }
+
+/// Meta's times are whole seconds: a failure that is told as of a second may have happened at its end.
+const SECOND: Duration = Duration::from_millis(999);
+/// A failure without our data speaks of a send of unknown outcome that was made at most so long before it.
+const SETTLED_WITHIN: Duration = Duration::from_hours(24);
 
 /// The handles of statuses.
 pub struct Statuses<'a> {
@@ -143,8 +148,15 @@ impl Statuses<'_> {
         if let Some((key, attempt)) = ours.iter().find_map(|(key, it)| Some((*key, it.attempt_of(&status.wamid)?))) {
             return Ok(Place::Found(key.clone(), attempt));
         }
-        let is_unknown =
-            |it: &Outbound| matches!(it.phase, Phase::Sending | Phase::Unconfirmed) && !it.history().is_witnessed(usize::from(it.attempt));
+        // Every app on the account hears every failure: one of another time is another's.
+        let is_of_its_time = |it: &Outbound| {
+            let claimed_at = it.newest_attempt().claimed_at;
+            claimed_at.is_some_and(|it| it <= status.at.plus(SECOND) && status.at.since(it) <= SETTLED_WITHIN)
+        };
+        let is_unknown = |it: &Outbound| {
+            let is_open = matches!(it.phase, Phase::Sending | Phase::Unconfirmed);
+            is_open && is_of_its_time(it) && !it.history().is_witnessed(usize::from(it.attempt))
+        };
         let unknown: Vec<_> = ours.into_iter().filter(|(_, it)| is_unknown(it)).collect();
         match unknown.as_slice() {
             [(key, it)] => Ok(Place::Found((*key).clone(), it.attempt)),
@@ -211,8 +223,8 @@ impl Statuses<'_> {
             }
             class @ (Class::Credentials | Class::Account) => self.fail_connection(told, class, fault, claimed_at, now).await?,
             Class::Number => {
-                if let Some(owner) = self.owner(told, now).await? {
-                    connections::mark_number(self.store, self.queues, &owner.connection, &told.number, fault, status.at).await?;
+                if let Some(owner) = self.concerned(told, claimed_at, now).await? {
+                    connections::mark_number(self.store, self.queues, &owner.connection, &told.number, fault, status.at, now).await?;
                 }
             }
             Class::NotSent
@@ -229,7 +241,6 @@ impl Statuses<'_> {
         Ok(())
     }
 
-    /// A send that was made before the connection last began to run was made under what has been mended since: it stops nothing.
     async fn fail_connection(
         &self,
         told: &Told,
@@ -238,20 +249,18 @@ impl Statuses<'_> {
         claimed_at: Timestamp,
         now: Timestamp,
     ) -> Result<(), StatusError> {
-        // What is remembered may be from before the connection last began to run.
-        let owner = self.owners.afresh(&told.number, now).await?;
-        let Some(owner) = owner.filter(|it| it.connection.id == told.connection) else { return Ok(()) };
-        if owner.connection.lifecycle.running_since.is_none_or(|it| claimed_at < it) {
-            return Ok(());
-        }
+        let Some(owner) = self.concerned(told, claimed_at, now).await? else { return Ok(()) };
         let why = format!("Meta failed a message: {} (code {}). {}", endings::note(fault), fault.code, connections::what_to_do(class));
         connections::fail(self.store, self.queues, &owner.connection.id, owner.connection.token_generation, &why, now).await?;
         Ok(())
     }
 
-    async fn owner(&self, told: &Told, now: Timestamp) -> Result<Option<Owner>, StatusError> {
-        let owner = self.owners.of(&told.number, REMEMBERED_TO_SEND, now).await?;
-        Ok(owner.filter(|it| it.connection.id == told.connection))
+    /// The connection that a fault of a send concerns. A send from before it last began to run was made under what has been mended since.
+    async fn concerned(&self, told: &Told, claimed_at: Timestamp, now: Timestamp) -> Result<Option<Owner>, StatusError> {
+        // What is remembered may be from before that.
+        let owner = self.owners.afresh(&told.number, now).await?;
+        let is_later = |it: &Owner| it.connection.lifecycle.running_since.is_some_and(|it| claimed_at >= it);
+        Ok(owner.filter(|it| it.connection.id == told.connection && is_later(it)))
     }
 }
 

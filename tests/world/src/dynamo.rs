@@ -244,6 +244,7 @@ impl Service for Engine {
     fn fault(&self, call: &Call, fault: &Fault) -> Answer {
         match fault {
             Fault::Throttled => refusal(400, "dynamodb.v20120810#ProvisionedThroughputExceededException", "Too many requests."),
+            Fault::Stale => answer(200, "{}".to_owned()),
             Fault::AccessDenied => refusal(400, "coral.service#AccessDeniedException", "The caller may not do this."),
             Fault::TransactionConflict if call.action == "TransactWriteItems" => cancelled_by_conflict(call),
             Fault::TransactionConflict => {

@@ -351,6 +351,7 @@ impl Service for Engine {
             | Fault::CutBefore
             | Fault::CutAfter
             | Fault::Delayed(_)
+            | Fault::Stale
             | Fault::FailedEntries(_) => internal_error(),
         })
     }

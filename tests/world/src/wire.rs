@@ -74,6 +74,9 @@ pub enum Fault {
     CutBefore,
     /// The request is executed and the connection is lost before the answer arrives.
     CutAfter,
+    /// A read that need not be consistent does not see the item yet; anything else is executed as ever.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadConsistency.html>
+    Stale,
     /// The request arrives later, by the clock of the world.
     Delayed(Duration),
     /// Of a batch, the entries at these positions are answered as failed by the service and not executed.
@@ -225,6 +228,12 @@ impl Faults {
     }
 }
 
+/// Is it a read that DynamoDB may answer from a copy that lags behind?
+fn may_lag(call: &Call) -> bool {
+    let asks_for_consistency = b"\"ConsistentRead\":true";
+    call.action == "GetItem" && !call.body.windows(asks_for_consistency.len()).any(|it| it == asks_for_consistency)
+}
+
 /// The connection was lost: the caller has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection was lost")]
@@ -289,6 +298,7 @@ impl<S: Service> Wire<S> {
                 let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
                 self.clock.reached(self.clock.now_ms().saturating_add(by_ms)).await;
             }
+            Some(Fault::Stale) if !may_lag(&call) => {}
             Some(Fault::FailedEntries(positions)) => call.failing_entries = positions,
             Some(fault) => return Ok(self.service.fault(&call, &fault)),
         }
