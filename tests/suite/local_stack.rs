@@ -290,6 +290,8 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
         turns.iter().filter(|it| it["customer"]["phone"] == "34600000005").filter_map(|it| it["content"]["kind"].as_str()).collect();
     assert_eq!(told, ["text", "unsupported"]);
 
+    hold_the_rows_of_the_table(&stack).await;
+
     // A stranger's webhook is refused, with nothing said.
     let answer = stack.http.post(format!("{}/webhooks/200000000000001", stack.gateway)).body("{}").send().await.expect("answered");
     assert_eq!(answer.status(), 403);
@@ -322,6 +324,67 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
         .flat_map(|it| it.1.as_object().into_iter().flatten().filter_map(|it| it.1.as_u64()))
         .collect();
     assert!(counts.iter().all(|it| *it == 1), "{accepted}");
+}
+
+/// Every kind of inbound that can be told over HTTP: what is answered, what is only kept, and who is silent.
+async fn hold_the_rows_of_the_table(stack: &Stack) {
+    // A customer who moves to the other number is answered from there.
+    stack.writes("34600000010", json!({ "text": "on A" })).await;
+    stack.answers("34600000010", 1).await;
+    stack.writes("34600000010", json!({ "to": OTHER_NUMBER, "text": "on B" })).await;
+    let numbers: Vec<Value> = stack.answers("34600000010", 2).await.iter().map(|it| it["number"].clone()).collect();
+    assert_eq!(numbers, [NUMBER, OTHER_NUMBER]);
+
+    // A quote names the message that it answers; a long answer goes out in parts, in order.
+    stack.writes("34600000011", json!({ "text": "first" })).await;
+    let answer = stack.answers("34600000011", 1).await.remove(0);
+    stack.writes("34600000011", json!({ "text": "about that", "quote": answer["id"] })).await;
+    stack.answers("34600000011", 2).await;
+    let turns = stack.told("turns.jsonl", "about that").await;
+    let quoted = turns.iter().find(|it| it["content"]["text"] == "about that").expect("its turn");
+    assert_eq!(quoted["quoted"]["from"], "business");
+    stack.writes("34600000012", json!({ "text": "word ".repeat(830) })).await;
+    let parts = stack.answers("34600000012", 2).await;
+    assert!(parts.iter().all(|it| it["text"].as_str().is_some_and(|it| it.chars().count() <= 4_096)), "each part fits");
+    assert!(parts[0]["text"].as_str().is_some_and(|it| it.starts_with("You wrote")), "the first part comes first");
+
+    // Files, buttons and lists are turns; a shared contact is one too.
+    for (index, (message, kind)) in [
+        (json!({ "type": "audio" }), "audio"),
+        (json!({ "type": "image", "caption": "my receipt" }), "image"),
+        (json!({ "type": "document", "filename": "quote.pdf" }), "document"),
+        (json!({ "type": "button", "text": "Yes", "payload": "yes-1" }), "button"),
+        (json!({ "type": "button_reply", "id": "b1", "title": "Yes" }), "button_reply"),
+        (json!({ "type": "list_reply", "id": "r1", "title": "Monday" }), "list_reply"),
+        (json!({ "type": "flow_reply", "response_json": "{}" }), "flow_reply"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let who = format!("3460000002{index}");
+        stack.writes(&who, message).await;
+        stack.answers(&who, 1).await;
+        let turns = stack.told("turns.jsonl", &who).await;
+        assert!(turns.iter().any(|it| it["customer"]["phone"] == who.as_str() && it["content"]["kind"] == kind), "{kind} is a turn");
+    }
+
+    // What another responder has, what a person has, and what is written in a group is not answered; a word on marketing is told.
+    stack.writes("34600000030", json!({ "text": "not for you", "standby": true })).await;
+    stack.writes("34600000031", json!({ "type": "group", "group_id": "g1", "text": "in a group" })).await;
+    stack.writes("34600000032", json!({ "text": "hello" })).await;
+    stack.answers("34600000032", 1).await;
+    stack.post(&format!("/sim/numbers/{NUMBER}/echoes"), &json!({ "to": "34600000032", "text": "Eva here" })).await;
+    stack.told("events.jsonl", "\"type\":\"handling\"").await;
+    stack.writes("34600000032", json!({ "text": "hello Eva" })).await;
+    stack.post("/sim/phones/34600000032/preference", &json!({ "to": NUMBER, "value": "stop" })).await;
+    stack.told("events.jsonl", "\"type\":\"opt_out\"").await;
+    // A later customer of the same queues is answered: the ones before have been worked on.
+    stack.writes("34600000033", json!({ "text": "last" })).await;
+    let turns = stack.told("turns.jsonl", "\"last\"").await;
+    for silent in ["not for you", "in a group", "hello Eva"] {
+        assert!(!turns.iter().any(|it| it["content"]["text"] == silent), "{silent:?} is no turn");
+    }
+    stack.answers("34600000033", 1).await;
 }
 
 #[test]
