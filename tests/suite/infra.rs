@@ -3,12 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use channel::aws::OPERATION_TIMEOUT;
+use meta::graph::{MARK_READ_TIMEOUT, SEND_TIMEOUT};
 use serde_json::Value;
 use world::template::{Mapping, Queue, STACK, Template};
 
 type Rule = fn(&Template) -> Vec<String>;
 
-const RULES: [(&str, Rule); 12] = [
+const RULES: [(&str, Rule); 14] = [
+    ("functions outlast a call of AWS", functions_outlast_a_call_of_aws),
+    ("functions outlast their sends", functions_outlast_their_sends),
     ("visibility outlasts the function", visibility_outlasts_the_function),
     ("mappings report failures", mappings_report_failures),
     ("batches suit the kind of queue", batches_suit_the_kind_of_queue),
@@ -57,6 +61,22 @@ fn visibility_outlasts_the_function(template: &Template) -> Vec<String> {
         (given_s < needed_s).then(|| format!("{id}: {given_s} s, and {needed_s} s are needed"))
     });
     too_short.collect()
+}
+
+/// Else a call that hangs ends the whole invocation, without an answer for the other records.
+fn functions_outlast_a_call_of_aws(template: &Template) -> Vec<String> {
+    let needed_s = OPERATION_TIMEOUT.as_secs();
+    let short = template.functions.iter().filter(|(_, function)| function.timeout_s <= needed_s);
+    short.map(|(id, function)| format!("{id}: {} s, and more than {needed_s} s are needed", function.timeout_s)).collect()
+}
+
+/// A mark as read, a send, the send again with credentials read afresh, and ten seconds for the store and the queues: what is ended in
+/// the middle of a send has an unknown outcome. Who sends is told where the Graph API is.
+fn functions_outlast_their_sends(template: &Template) -> Vec<String> {
+    let needed_s = (MARK_READ_TIMEOUT + 2 * SEND_TIMEOUT).as_secs() + 10;
+    let senders = template.functions.iter().filter(|(_, function)| function.environment.contains_key("GRAPH_URL"));
+    let short = senders.filter(|(_, function)| function.timeout_s < needed_s);
+    short.map(|(id, function)| format!("{id}: {} s, and {needed_s} s are needed", function.timeout_s)).collect()
 }
 
 /// Else one failure repeats the whole batch, or loses it.
@@ -320,6 +340,16 @@ fn a_short_visibility_is_noticed() {
             ("      VisibilityTimeout: 60\n", "", "InboundMapping: 30 s, and 60 s are needed"),
         ],
     );
+}
+
+#[test]
+fn a_function_that_ends_before_its_calls_is_noticed() {
+    let breaks = [("Timeout: 10\n", "Timeout: 7\n", "Work: 7 s, and more than 7 s are needed")];
+    noticed(functions_outlast_a_call_of_aws, &breaks);
+    let sends = "Timeout: 31\n      Environment: { Variables: { GRAPH_URL: somewhere } }\n";
+    noticed(functions_outlast_their_sends, &[("Timeout: 10\n", sends, "Work: 31 s, and 32 s are needed")]);
+    let enough = SAMPLE.replacen("Timeout: 10\n", &sends.replace("31", "32"), 1);
+    assert_eq!(functions_outlast_their_sends(&Template::parse(&enough).expect("is understood")), Vec::<String>::new());
 }
 
 #[test]

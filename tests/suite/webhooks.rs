@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use channel::connections::NewConnection;
 use channel::vault::Secret;
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
+use domain::message::Content;
 use lambda_http::http::{Method, Request, StatusCode};
 use lambda_http::{Body, RequestExt as _};
 use meta_sim::{Mode, Setup, Simulator};
@@ -274,6 +275,86 @@ async fn a_signed_body_that_is_no_json_is_kept_in_pieces_whose_bytes_join_to_it(
         assert!(pieces.iter().all(|it| it["pieces"] == pieces.len() && it["app"] == APP));
         assert_eq!(pieces.len(), bytes.len().div_ceil(600 * 1_024).max(1));
     }
+}
+
+/// The lines of the quarantine's bytes that hold this mark.
+fn quarantined_lines(bytes: &[u8], mark: &str) -> Vec<String> {
+    let text = std::str::from_utf8(bytes).expect("text");
+    text.lines().filter(|it| it.contains(mark)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn what_no_queue_takes_is_kept_by_name_and_in_the_quarantine_and_refuses_no_neighbour() {
+    let world = World::new().await;
+    let huge = "x".repeat(1_500_000);
+    let profile = json!({ "profile": { "name": huge }, "wa_id": BEN });
+    let mut of_ben = of_number(NUMBER, "messages", &[text("wamid.ben", BEN, "from ben")]);
+    of_ben["value"]["contacts"] = json!([profile]);
+    let status = |id: &str, data: &str| json!({ "id": id, "status": "sent", "timestamp": AT.to_string(), "recipient_id": ANA, "biz_opaque_callback_data": data });
+    let edit = json!({ "id": "wamid.edit", "from": ANA, "timestamp": AT.to_string(), "type": "edit",
+        "edit": { "original_message_id": "wamid.2", "message": { "type": "text", "text": { "body": huge } } } });
+    let mut unknown = text("wamid.unknown", ANA, "with a strange member");
+    unknown["strange"] = json!(huge);
+    let body = envelope(&[
+        of_number(
+            NUMBER,
+            "messages",
+            &[
+                text("wamid.1", ANA, "before"),
+                text("wamid.2", ANA, &format!("huge {huge} end")),
+                text("wamid.3", ANA, "after"),
+                edit,
+                unknown,
+            ],
+        ),
+        of_ben,
+        of_number(NUMBER, "statuses", &[status("wamid.o1", "a"), status("wamid.o2", &huge), status("wamid.o3", "c")]),
+        change("account_update", &json!({ "event": "DISABLED_UPDATE", "about": huge })),
+    ]);
+    assert_eq!(world.posts(&body).await, 200);
+
+    let (reasons, bytes) = quarantined(&world);
+    let named: Vec<(&str, u64)> = reasons.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    let expected =
+        [("oversize:account_update", 1), ("oversize:edit", 1), ("oversize:message", 2), ("oversize:profile", 1), ("oversize:status", 1)];
+    assert_eq!(named, expected);
+    for mark in ["wamid.2", "wamid.edit", "wamid.unknown", "wamid.o2", "DISABLED_UPDATE"] {
+        let lines = quarantined_lines(&bytes, &format!("{mark}\""));
+        assert!(lines.iter().any(|it| it.contains(&huge)), "{mark} is not kept whole");
+    }
+    let probes = world.lying_in("ProbesQueue");
+    assert_eq!(probes.iter().map(|it| (&it["field"], it.get("value"))).collect::<Vec<_>>(), [(&json!("account_update"), None)]);
+    let told = world.lying_in("StatusesQueue");
+    let mut heard: Vec<&str> =
+        told.iter().flat_map(|it| it["statuses"].as_array().expect("statuses")).filter_map(|it| it["wamid"].as_str()).collect();
+    heard.sort_unstable();
+    assert_eq!(heard, ["wamid.o1", "wamid.o2", "wamid.o3"]);
+
+    world.settle().await;
+    let mut words = world.words_told();
+    words.sort();
+    assert_eq!(words, ["after", "before", "from ben", "unsupported", "with a strange member"]);
+    let turn = world.turns().into_iter().find(|it| it.wamid.as_str() == "wamid.2").expect("a turn of the large one");
+    assert_eq!(turn.content, Content::Unsupported { r#type: "text".to_owned(), raw: String::new() });
+}
+
+#[tokio::test]
+async fn statuses_travel_in_pieces_that_a_queue_takes() {
+    let world = World::new().await;
+    let data = "d".repeat(50_000);
+    let statuses: Vec<Value> = (0..60)
+        .map(|it| {
+            json!({ "id": format!("wamid.{it}"), "status": "sent", "timestamp": AT.to_string(), "recipient_id": ANA,
+                "biz_opaque_callback_data": data })
+        })
+        .collect();
+    assert_eq!(world.posts(&envelope(&[of_number(NUMBER, "statuses", &statuses)])).await, 200);
+    let told = world.lying_in("StatusesQueue");
+    let heard: BTreeSet<String> =
+        told.iter().flat_map(|it| it["statuses"].as_array().expect("statuses")).map(|it| it["wamid"].to_string()).collect();
+    assert_eq!(heard.len(), 60, "each is there");
+    assert!(told.iter().all(|it| it.to_string().len() <= 256 * 1_024));
+    world.settle().await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use channel::jobs::Written;
 use channel::queues::{Queue, QueueUrls, Queues};
 use channel::store::{Store, Tables};
 use domain::time::Timestamp;
+use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Misconfigured};
 
 /// What the function is told by its environment.
@@ -68,11 +69,11 @@ impl Handles {
 }
 
 /// Runs one batch.
-pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp) -> SqsBatchResponse {
+pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
     let Handles { store, queues, owners } = handles;
     let counts = Counts::new();
     let job = async |it: Written, _: &_| Box::pin(receive(store, queues, owners, &counts, &it, now)).await;
-    let response = lambda::batches::each(queues, Queue::Inbound, event, job).await;
+    let response = lambda::batches::each(queues, Queue::Inbound, event, deadline, job).await;
     lambda::metrics::publish(&counts);
     response
 }

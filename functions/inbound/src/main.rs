@@ -8,6 +8,6 @@ fn main() -> anyhow::Result<()> {
     let config = Config::read(Environment::of_process())?;
     lambda::run::observe("inbound", config.log_level);
     let handles = Handles::new(config);
-    lambda::run::serve(async |event| handle(&handles, event, Timestamp::from_millis(lambda::run::now())).await)?;
+    lambda::run::serve(async |event, deadline| handle(&handles, event, Timestamp::from_millis(lambda::run::now()), deadline).await)?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use channel::replies::Replies;
 use channel::store::{Store, Tables};
 use channel::vault::Vault;
 use domain::time::Timestamp;
+use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Misconfigured};
 use meta::graph::{Graph, Settings, SettingsError};
 
@@ -82,14 +83,12 @@ impl Handles {
 }
 
 /// Runs one batch. The clock is read before each part and each attempt: a send takes seconds.
-pub async fn handle(handles: &Handles, event: SqsEvent, clock: &dyn Fn() -> Timestamp) -> SqsBatchResponse {
+pub async fn handle(handles: &Handles, event: SqsEvent, clock: &dyn Fn() -> Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
     let Handles { store, queues, directory, graph } = handles;
     let counts = Counts::new();
     let replies = Replies { store, queues, directory, graph, counts: &counts, clock };
-    let response = lambda::batches::each(queues, Queue::Replies, event, async |it: Reply, delivery: &_| {
-        Box::pin(replies.dispatch(&it, delivery)).await
-    })
-    .await;
+    let job = async |it: Reply, delivery: &_| Box::pin(replies.dispatch(&it, delivery)).await;
+    let response = lambda::batches::each(queues, Queue::Replies, event, deadline, job).await;
     lambda::metrics::publish(&counts);
     response
 }

@@ -9,6 +9,6 @@ fn main() -> anyhow::Result<()> {
     lambda::run::observe("replies", config.log_level);
     let handles = Handles::new(config)?;
     let clock = || Timestamp::from_millis(lambda::run::now());
-    lambda::run::serve(async |event| handle(&handles, event, &clock).await)?;
+    lambda::run::serve(async |event, deadline| handle(&handles, event, &clock, deadline).await)?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use channel::queues::{Queue, QueueUrls, Queues};
 use channel::statuses::Statuses;
 use channel::store::{Store, Tables};
 use domain::time::Timestamp;
+use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Misconfigured};
 
 /// What the function is told by its environment.
@@ -68,12 +69,13 @@ impl Handles {
 }
 
 /// Runs one batch.
-pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp) -> SqsBatchResponse {
+pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
     let Handles { store, queues, owners } = handles;
     let counts = Counts::new();
     let statuses = Statuses { store, queues, owners, counts: &counts };
     let response =
-        lambda::batches::each(queues, Queue::Statuses, event, async |it: Told, _: &_| Box::pin(statuses.hear(&it, now)).await).await;
+        lambda::batches::each(queues, Queue::Statuses, event, deadline, async |it: Told, _: &_| Box::pin(statuses.hear(&it, now)).await)
+            .await;
     lambda::metrics::publish(&counts);
     response
 }

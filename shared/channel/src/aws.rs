@@ -24,9 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one attempt may take, the connection included.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a call may take with all its attempts: under the timeout of the shortest function, which then still answers for
-/// its other records.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a call may take with all its attempts: under the timeout of every function, which then still answers.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// One first attempt and two more, with exponential back-off and a token bucket:
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>.

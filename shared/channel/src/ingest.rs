@@ -1,5 +1,7 @@
 //! A webhook: proved to be Meta's, taken apart, and queued whole. No DynamoDB write and no Graph call happens here.
 
+mod oversize;
+
 use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
@@ -9,8 +11,10 @@ use domain::ids::{AppId, ConnectionId, NumberId, WabaId, hash};
 use domain::message::{Event, Profile};
 use domain::time::Timestamp;
 use meta::signature::{Verified, is_same_secret};
-use meta::webhook::{self, Heard, Notice, StatusHeard, Update, What};
+use meta::webhook::{self, Heard, Ignored, Notice, StatusHeard, Update, What};
+use serde::Serialize;
 
+use self::oversize::{Cut, Oversize, PIECE_BYTES};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, Owner, Owners, REMEMBERED};
 use crate::feed::body;
@@ -19,14 +23,12 @@ use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::Retryable;
 use crate::store::StoreError;
 
-/// At most so many events of one customer travel together…
+/// At most so many events of one customer travel together.
 const EVENTS: usize = 25;
-/// …and at most so many bytes of them.
-const EVENT_BYTES: usize = 200 * 1_024;
 /// At most so many statuses travel together.
 const STATUSES: usize = 100;
 /// A piece of what was not understood, before base64: SQS takes 1 MiB.
-const PIECE_BYTES: usize = 600 * 1_024;
+const QUARANTINED_BYTES: usize = 600 * 1_024;
 
 /// At most so many names of what was not understood travel with it: a body could hold thousands.
 const REASONS: usize = 100;
@@ -158,20 +160,27 @@ impl Ingest<'_> {
         let statuses = sorted.statuses.into_values().flat_map(|it| it.entries(now)).collect();
         self.send(Queue::Statuses, statuses).await?;
         self.send(Queue::Probes, sorted.probes.iter().map(entry).collect()).await?;
-        if !heard.ignored.is_empty() {
-            let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
-            let mut raw = Vec::new();
-            for it in &heard.ignored {
-                let name = format!("{}:{}", it.reason.name(), it.field);
-                let name = if reasons.len() < REASONS || reasons.contains_key(&name) { name } else { "others".to_owned() };
-                *reasons.entry(name).or_default() += 1;
-                raw.extend_from_slice(it.raw.as_bytes());
-                raw.push(b'\n');
-                self.counts.one_of("webhook.ignored", it.reason.name());
-            }
-            self.quarantine(app, reasons, &raw, now).await?;
+        self.set_aside(app, &heard.ignored, &sorted.cut.0, now).await
+    }
+
+    /// What was not understood, and what was too large, goes to the quarantine: a line each.
+    async fn set_aside(&self, app: &AppId, ignored: &[Ignored], oversize: &[Oversize], now: Timestamp) -> Result<(), IngestError> {
+        let ignored = ignored.iter().map(|it| (it.reason.name(), &it.field, &it.raw));
+        let oversize = oversize.iter().map(|it| ("oversize", &it.name, &it.raw));
+        let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+        let mut lines = Vec::new();
+        for (reason, field, raw) in ignored.chain(oversize) {
+            let name = format!("{reason}:{field}");
+            let name = if reasons.len() < REASONS || reasons.contains_key(&name) { name } else { "others".to_owned() };
+            *reasons.entry(name).or_default() += 1;
+            lines.extend_from_slice(raw.as_bytes());
+            lines.push(b'\n');
+            self.counts.one_of("webhook.ignored", reason);
         }
-        Ok(())
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        self.quarantine(app, reasons, &lines, now).await
     }
 
     async fn sort(&self, app: &AppId, update: Update, sorted: &mut Sorted, now: Timestamp) -> Result<(), IngestError> {
@@ -218,7 +227,7 @@ impl Ingest<'_> {
         app: &AppId,
         waba: Option<WabaId>,
         number: Option<NumberId>,
-        notice: Notice,
+        mut notice: Notice,
         sorted: &mut Sorted,
         now: Timestamp,
     ) -> Result<(), IngestError> {
@@ -231,7 +240,9 @@ impl Ingest<'_> {
         connections.retain(|it| it.app == *app);
         if connections.is_empty() {
             self.counts.one("webhook.foreign");
+            return Ok(());
         }
+        notice.value = sorted.cut.value(&notice.field, notice.value);
         for it in connections {
             sorted.probes.push(Probe {
                 v: V1,
@@ -249,8 +260,8 @@ impl Ingest<'_> {
 
     async fn quarantine(&self, app: &AppId, reasons: BTreeMap<String, u64>, bytes: &[u8], now: Timestamp) -> Result<(), IngestError> {
         self.counts.one("webhook.quarantined");
-        let pieces = bytes.len().div_ceil(PIECE_BYTES).max(1);
-        let piece = |at: usize| &bytes[(at * PIECE_BYTES).min(bytes.len())..((at + 1) * PIECE_BYTES).min(bytes.len())];
+        let pieces = bytes.len().div_ceil(QUARANTINED_BYTES).max(1);
+        let piece = |at: usize| &bytes[(at * QUARANTINED_BYTES).min(bytes.len())..((at + 1) * QUARANTINED_BYTES).min(bytes.len())];
         let jobs = (0..pieces).map(|it| Quarantined {
             v: V1,
             app: app.clone(),
@@ -271,7 +282,7 @@ impl Ingest<'_> {
     }
 }
 
-fn entry(job: &impl serde::Serialize) -> Entry {
+fn entry(job: &impl Serialize) -> Entry {
     Entry { body: body(job), group: None, deduplication: None }
 }
 
@@ -281,6 +292,7 @@ struct Sorted {
     customers: BTreeMap<(NumberId, Customer), OfCustomer>,
     statuses: BTreeMap<NumberId, OfNumber>,
     probes: Vec<Probe>,
+    cut: Cut,
 }
 
 struct OfCustomer {
@@ -297,6 +309,8 @@ struct OfNumber {
 
 impl Sorted {
     fn customer(&mut self, owner: Owner, customer: Customer, profile: Profile, event: Event) {
+        let profile = self.cut.profile(profile);
+        let Some(event) = self.cut.event(kind(&event), event) else { return };
         let key = (owner.number.id.clone(), customer.clone());
         let it =
             self.customers.entry(key).or_insert_with(|| OfCustomer { owner, customer, profile: Profile::default(), events: Vec::new() });
@@ -307,28 +321,34 @@ impl Sorted {
 
     fn status(&mut self, owner: Owner, status: StatusHeard) {
         let StatusHeard { wamid, step, at, recipient, opaque, pricing, faults } = status;
+        let status = self.cut.status(StatusTold { wamid, step, at, recipient, opaque, pricing, faults });
         let it = self.statuses.entry(owner.number.id.clone()).or_insert_with(|| OfNumber { owner, statuses: Vec::new() });
-        it.statuses.push(StatusTold { wamid, step, at, recipient, opaque, pricing, faults });
+        it.statuses.push(status);
     }
+}
+
+/// In order, in pieces of at most so many and at most [`PIECE_BYTES`], of which each fits one.
+fn pieces<T: Serialize>(items: impl IntoIterator<Item = T>, most: usize) -> Vec<Vec<T>> {
+    let mut pieces: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for item in items {
+        let bytes = body(&item).len();
+        match pieces.last_mut().filter(|it| it.len() < most && bytes <= room) {
+            Some(piece) => piece.push(item),
+            None => {
+                pieces.push(vec![item]);
+                room = PIECE_BYTES;
+            }
+        }
+        room = room.saturating_sub(bytes);
+    }
+    pieces
 }
 
 impl OfCustomer {
     /// In order, in pieces: group is the number and customer, deduplication id the hash of all that is in it.
     fn entries(self, now: Timestamp) -> Vec<Entry> {
         let group = group(&self.owner.connection.id, &self.owner.number.id, &self.customer);
-        let mut pieces: Vec<(Vec<Event>, Vec<String>, usize)> = Vec::new();
-        for event in self.events {
-            let json = body(&event);
-            let id = event.wamid().map_or_else(|| json.clone(), |it| format!("{} {}", it.as_str(), kind(&event)));
-            match pieces.last_mut().filter(|(events, _, bytes)| events.len() < EVENTS && bytes + json.len() <= EVENT_BYTES) {
-                Some((events, ids, bytes)) => {
-                    events.push(event);
-                    ids.push(id);
-                    *bytes += json.len();
-                }
-                None => pieces.push((vec![event], vec![id], json.len())),
-            }
-        }
         let job = |events| Written {
             v: V1,
             tenant: self.owner.connection.tenant.clone(),
@@ -339,14 +359,18 @@ impl OfCustomer {
             heard_at: now,
             events,
         };
-        pieces
-            .into_iter()
-            .map(|(events, ids, _)| {
-                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-                Entry { body: body(&job(events)), group: Some(group.clone()), deduplication: Some(hash(&ids)) }
-            })
-            .collect()
+        let entry = |events: Vec<Event>| {
+            let ids: Vec<String> = events.iter().map(identity).collect();
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            Entry { deduplication: Some(hash(&ids)), group: Some(group.clone()), body: body(&job(events)) }
+        };
+        pieces(self.events, EVENTS).into_iter().map(entry).collect()
     }
+}
+
+/// By which the same event told again is known: Meta's id of it, or all of it where there is none.
+fn identity(event: &Event) -> String {
+    event.wamid().map_or_else(|| body(event), |it| format!("{} {}", it.as_str(), kind(event)))
 }
 
 /// A reaction or an edit has a wamid of its own, but in echoes and repeats one id may stand for two kinds.
@@ -386,7 +410,7 @@ impl OfNumber {
         // A failure without our data may have to wait for its message: it keeps nobody else waiting.
         let (alone, together): (Vec<_>, Vec<_>) = distinct.partition(|it| it.opaque.is_none());
         let alone = alone.into_iter().map(|it| job(vec![it]));
-        let together = together.chunks(STATUSES).map(|it| job(it.to_vec())).collect::<Vec<_>>();
+        let together = pieces(together, STATUSES).into_iter().map(job);
         alone.chain(together).map(|it| Entry { body: body(&it), group: Some(it.connection.to_string()), deduplication: None }).collect()
     }
 }

@@ -20,8 +20,30 @@ use crate::metrics::{self, Dimension};
 /// How many records of a standard queue are worked on at once.
 const AT_ONCE: usize = 16;
 
+/// Before the deadline, in milliseconds, in which no record is begun: a few calls still end in it, and the answer goes out.
+const MARGIN_MS: i64 = 3_000;
+
 /// The longest back-off between two tries of a record, in seconds.
 const BACK_OFF_SECONDS: u64 = 60;
+
+/// When Lambda ends the invocation, and the clock by which that comes nearer.
+#[derive(Clone, Copy)]
+pub struct Deadline<'a> {
+    at_ms: i64,
+    clock: &'a dyn Fn() -> i64,
+}
+
+impl<'a> Deadline<'a> {
+    /// At this time, in milliseconds since the Unix epoch as the clock tells it. One that has passed already is none: cargo-lambda's
+    /// emulator gives an instant of 1970.
+    pub fn new(at_ms: i64, clock: &'a dyn Fn() -> i64) -> Option<Self> {
+        (at_ms > clock()).then_some(Self { at_ms, clock })
+    }
+
+    fn is_near(&self) -> bool {
+        self.at_ms - (self.clock)() <= MARGIN_MS
+    }
+}
 
 /// Runs `job` on each record of `queue`'s batch, and names to SQS the records to deliver again.
 ///
@@ -30,6 +52,8 @@ const BACK_OFF_SECONDS: u64 = 60;
 /// - A [`Progress::Wait`] comes back after its time; a retryable failure or a panic after 2ⁿ s, n being the receive count, at
 ///   most 60 s. What is held comes back with the record that holds it, since a group stays shut while any of it is invisible:
 ///   <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>.
+/// - Three seconds before the `deadline` no more records are begun. They come back at once, and what is settled by then stays settled:
+///   an invocation that is ended returns all of its records, the done ones too.
 /// - A failure that no delivery mends, and a body that does not decode, go to the queue's dead letters. The record is
 ///   acknowledged when they are there, and comes back when they could not be sent.
 ///
@@ -39,6 +63,7 @@ pub async fn each<J, E>(
     queues: &Queues,
     queue: Queue,
     event: SqsEvent,
+    deadline: Option<Deadline<'_>>,
     job: impl AsyncFn(J, &Delivery) -> Result<Progress, E>,
 ) -> SqsBatchResponse
 where
@@ -50,6 +75,10 @@ where
         return refuse_all(queue);
     };
     let work = async |record: &Record| {
+        if deadline.is_some_and(|it| it.is_near()) {
+            count(queue, "unbegun");
+            return Outcome::Returns(Duration::ZERO);
+        }
         let span = tracing::info_span!("record", queue = queue.name(), sqs.message_id = record.delivery.message_id);
         run(queues, queue, record, &job).instrument(span).await
     };
@@ -495,10 +524,13 @@ mod tests {
             let mut event = SqsEvent::default();
             event.records = vec![message("1", "g", FIFO), message("2", "g", FIFO)];
             event.records[1].message_id = id;
-            let response =
-                block_on(each(&queues(), Queue::Inbound, event, async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
-                    unreachable!("it must not run")
-                }));
+            let response = block_on(each(
+                &queues(),
+                Queue::Inbound,
+                event,
+                None,
+                async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> { unreachable!("it must not run") },
+            ));
             let named: Vec<String> = response.batch_item_failures.into_iter().map(|it| it.item_identifier).collect();
             assert_eq!(named, [""]);
         }
@@ -510,12 +542,51 @@ mod tests {
             let ran = Cell::new(0);
             let mut event = SqsEvent::default();
             event.records = vec![message("1", "g", arn), message("2", "g", arn)];
-            let response =
-                block_on(each(&queues(), Queue::Inbound, event, async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
+            let response = block_on(each(
+                &queues(),
+                Queue::Inbound,
+                event,
+                None,
+                async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
                     ran.set(ran.get() + 1);
                     Ok(Progress::Done)
-                }));
+                },
+            ));
             assert_eq!((ran.get(), response.batch_item_failures.len()), (2, 0));
+        }
+    }
+
+    #[test]
+    fn near_the_deadline_no_record_is_begun_and_what_is_settled_stays_so() {
+        for (arn, deadline_ms, expected_ran, expected_named) in [
+            // Each job takes four seconds, of ten.
+            (FIFO, 10_000, 2, &["3", "4"][..]),
+            (FAIR, 3_000, 0, &["1", "2", "3", "4"]),
+            (FIFO, 0, 4, &[]),
+            (FIFO, -1, 4, &[]),
+        ] {
+            let (now, ran) = (Cell::new(0), Cell::new(0));
+            let clock = || now.get();
+            let mut event = SqsEvent::default();
+            event.records = ["1", "2", "3", "4"].map(|id| message(id, id, arn)).into();
+            let deadline = Deadline::new(deadline_ms, &clock);
+            let response = block_on(each(
+                &queues(),
+                Queue::Inbound,
+                event,
+                deadline,
+                async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> {
+                    ran.set(ran.get() + 1);
+                    now.set(now.get() + 4_000);
+                    Ok(Progress::Done)
+                },
+            ));
+            let named: Vec<String> = response.batch_item_failures.into_iter().map(|it| it.item_identifier).collect();
+            assert_eq!(
+                (ran.get(), named),
+                (expected_ran, expected_named.iter().map(|it| (*it).to_owned()).collect()),
+                "{deadline_ms} {arn}"
+            );
         }
     }
 

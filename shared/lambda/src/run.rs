@@ -6,6 +6,7 @@ use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use tracing::{Instrument, Level, Span};
 
+use crate::batches::Deadline;
 use crate::{logging, metrics};
 
 /// The time, in milliseconds since the Unix epoch.
@@ -39,18 +40,20 @@ pub enum RunError {
     RuntimeApi(#[source] lambda_runtime::Error),
 }
 
-/// Runs a function of a queue until its sandbox ends: each event goes to `handler`, then the metrics are written.
+/// Runs a function of a queue until its sandbox ends: each event goes to `handler` with the invocation's deadline, then the metrics are
+/// written.
 ///
 /// One thread, because a sandbox has one invocation at a time and a second thread costs more CPU than it brings.
 ///
 /// # Errors
 /// When the function cannot start, or Lambda cannot be asked for work.
-pub fn serve(handler: impl AsyncFn(SqsEvent) -> SqsBatchResponse) -> Result<(), RunError> {
+pub fn serve(handler: impl AsyncFn(SqsEvent, Option<Deadline<'_>>) -> SqsBatchResponse) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
     let handler = &handler;
     let service = service_fn(async move |event: LambdaEvent<SqsEvent>| {
         let span = invocation(&event.context);
-        let response = handler(event.payload).instrument(span).await;
+        let deadline = i64::try_from(event.context.deadline).ok().and_then(|it| Deadline::new(it, &now));
+        let response = handler(event.payload, deadline).instrument(span).await;
         metrics::flush(now());
         Ok::<_, lambda_runtime::Error>(response)
     });

@@ -219,12 +219,18 @@ impl GraphError {
     /// From the body of an answer; nothing if it holds no error of the Graph API (an HTML page, say, or nothing).
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
+        Self::parse_hiding(body, &[])
+    }
+
+    /// As [`GraphError::parse`], with `…` in place of each of `secrets`, which Meta's words may repeat ("Malformed access token …").
+    #[must_use]
+    pub fn parse_hiding(body: &[u8], secrets: &[&str]) -> Option<Self> {
         let body = String::from_utf8_lossy(body);
         let answer = Object::parse(&body)?;
         let raw = answer.get("error")?;
         let object = Object::read(raw).unwrap_or_default();
         Some(Self {
-            fault: read(raw),
+            fault: read_hiding(raw, secrets),
             subcode: number(&object, "error_subcode"),
             is_uncoded: number(&object, "code").is_none(),
             trace: object.words("fbtrace_id"),
@@ -234,8 +240,14 @@ impl GraphError {
 
 /// One element of an `errors` list, or the `error` of an answer: never nothing, whatever stands there.
 pub(crate) fn read(raw: &RawValue) -> Fault {
+    read_hiding(raw, &[])
+}
+
+fn read_hiding(raw: &RawValue, secrets: &[&str]) -> Fault {
+    // Hidden before it is cut, or the rest of a secret would stand at the end.
+    let told = |text: &str| shortened(&hiding(text, secrets));
     let Some(object) = Object::read(raw) else {
-        return Fault { code: UNKNOWN_CODE, title: text(raw).map(|it| shortened(&it)), details: None };
+        return Fault { code: UNKNOWN_CODE, title: text(raw).map(|it| told(&it)), details: None };
     };
     let message = object.words("message");
     let details = match object.get("error_data") {
@@ -245,8 +257,8 @@ pub(crate) fn read(raw: &RawValue) -> Fault {
     let title = object.words("title").or_else(|| message.clone());
     Fault {
         code: number(&object, "code").unwrap_or(UNKNOWN_CODE),
-        details: details.or_else(|| message.filter(|it| title.as_ref() != Some(it))).map(|it| shortened(&it)),
-        title: title.map(|it| shortened(&it)),
+        details: details.or_else(|| message.filter(|it| title.as_ref() != Some(it))).map(|it| told(&it)),
+        title: title.map(|it| told(&it)),
     }
 }
 
@@ -256,6 +268,29 @@ fn number(object: &Object<'_>, name: &str) -> Option<u32> {
 
 fn shortened(text: &str) -> String {
     text.chars().take(DETAILS_LIMIT).collect()
+}
+
+/// The text with `…` for each secret, and for whatever looks like an access token of Meta's.
+fn hiding(text: &str, secrets: &[&str]) -> String {
+    let secrets = secrets.iter().filter(|it| !it.is_empty());
+    let text = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "…"));
+    let mut hidden = String::with_capacity(text.len());
+    // Each a word and the one character after it.
+    for part in text.split_inclusive(|it| !is_of_token(it)) {
+        let word = part.trim_end_matches(|it| !is_of_token(it));
+        hidden.push_str(if looks_like_token(word) { "…" } else { word });
+        hidden.push_str(&part[word.len()..]);
+    }
+    hidden
+}
+
+fn is_of_token(it: char) -> bool {
+    it.is_ascii_alphanumeric() || matches!(it, '-' | '_')
+}
+
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/access-tokens>
+fn looks_like_token(word: &str) -> bool {
+    word.len() >= 20 && word.starts_with("EAA") && word.bytes().any(|it| it.is_ascii_digit())
 }
 
 /// The fault of an answer without an error of the Graph API.

@@ -24,6 +24,12 @@ use crate::wire::Object;
 /// Meta's address of the Graph API.
 pub const META: &str = "https://graph.facebook.com";
 
+/// Longest wait for the answer to a send, the connection included.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait for the answer to a mark as read: a send may wait behind it, and nothing is lost without it.
+pub const MARK_READ_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Largest answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 1 << 20;
 
@@ -36,8 +42,10 @@ pub struct Settings {
     pub version: String,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Longest wait for an answer, the connection included.
+    /// Longest wait for the answer to a send, the connection included.
     pub timeout: Duration,
+    /// Longest wait for the answer to a mark as read, the connection included.
+    pub mark_read_timeout: Duration,
     /// How long an unused connection is kept. Short: a Lambda's sandbox is frozen between invocations, Meta closes the connection meanwhile,
     /// and a request on a dead connection has an unknown outcome.
     pub idle_timeout: Duration,
@@ -53,7 +61,8 @@ impl Settings {
             base_url: META.to_owned(),
             version: version.into(),
             connect_timeout: Duration::from_secs(2),
-            timeout: Duration::from_secs(10),
+            timeout: SEND_TIMEOUT,
+            mark_read_timeout: MARK_READ_TIMEOUT,
             idle_timeout: Duration::from_secs(4),
             allow_loopback: false,
         }
@@ -132,6 +141,8 @@ pub struct Graph {
     client: Client,
     /// Address and version.
     root: String,
+    timeout: Duration,
+    mark_read_timeout: Duration,
 }
 
 /// How an exchange ended.
@@ -160,7 +171,6 @@ impl Graph {
         let client = Client::builder()
             .tls_backend_preconfigured(tls().map_err(SettingsError::Tls)?)
             .connect_timeout(settings.connect_timeout)
-            .timeout(settings.timeout)
             .pool_idle_timeout(settings.idle_timeout)
             // What is redirected, sent through a proxy, or repeated behind our back goes where we did not look.
             .redirect(reqwest::redirect::Policy::none())
@@ -169,15 +179,16 @@ impl Graph {
             .user_agent("whatsapp-channel")
             .build()
             .map_err(SettingsError::Client)?;
-        Ok(Self { client, root: format!("{}/{}", base.as_str().trim_end_matches('/'), settings.version) })
+        let root = format!("{}/{}", base.as_str().trim_end_matches('/'), settings.version);
+        Ok(Self { client, root, timeout: settings.timeout, mark_read_timeout: settings.mark_read_timeout })
     }
 
     /// Sends the message of `body` (see [`outgoing::request`]) from `number`.
     ///
     /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages>
     pub async fn send(&self, number: &NumberId, credentials: &Credentials, body: &Value) -> Sent {
-        match self.post(number, credentials, body).await {
-            Exchange::Answer { http, body } => judged(http, &body),
+        match self.post(number, credentials, body, self.timeout).await {
+            Exchange::Answer { http, body } => judged(http, &body, credentials),
             Exchange::Cut { http } => match by_http_status_only(http) {
                 Class::Unknown => Sent::Unknown { why: "Meta's answer broke off" },
                 class => Sent::Refused { class, fault: without_explanation(http), http },
@@ -197,7 +208,7 @@ impl Graph {
     /// # Errors
     /// The class of what went wrong; [`Class::Unknown`] if there is no answer.
     pub async fn mark_read(&self, number: &NumberId, credentials: &Credentials, wamid: &Wamid, typing: bool) -> Result<(), Class> {
-        match self.post(number, credentials, &outgoing::read(wamid, typing)).await {
+        match self.post(number, credentials, &outgoing::read(wamid, typing), self.mark_read_timeout).await {
             Exchange::Answer { http, body } => match GraphError::parse(&body) {
                 None if (200..300).contains(&http) => Ok(()),
                 error => Err(classify(http, error.as_ref())),
@@ -208,7 +219,7 @@ impl Graph {
         }
     }
 
-    async fn post(&self, number: &NumberId, credentials: &Credentials, body: &Value) -> Exchange {
+    async fn post(&self, number: &NumberId, credentials: &Credentials, body: &Value, timeout: Duration) -> Exchange {
         let Ok(mut authorization) = HeaderValue::try_from(format!("Bearer {}", credentials.token)) else {
             return Exchange::Unsent { class: Class::Credentials, why: "the access token holds characters that no token has" };
         };
@@ -217,7 +228,7 @@ impl Graph {
         if let Some(secret) = &credentials.app_secret {
             url = format!("{url}?appsecret_proof={}", appsecret_proof(secret.as_bytes(), &credentials.token));
         }
-        let request = self.client.post(url).header(AUTHORIZATION, authorization).header(CONTENT_TYPE, "application/json");
+        let request = self.client.post(url).timeout(timeout).header(AUTHORIZATION, authorization).header(CONTENT_TYPE, "application/json");
         match request.body(body.to_string()).send().await {
             Ok(response) => read(response).await,
             // The error itself holds the address with its query: it goes no further.
@@ -242,9 +253,10 @@ async fn read(mut response: reqwest::Response) -> Exchange {
     }
 }
 
-/// What an answer to a send says.
-fn judged(http: u16, body: &[u8]) -> Sent {
-    let error = GraphError::parse(body);
+/// What an answer to a send says, without what opens the Graph API.
+fn judged(http: u16, body: &[u8], credentials: &Credentials) -> Sent {
+    let secrets = [credentials.token.as_str(), credentials.app_secret.as_deref().unwrap_or_default()];
+    let error = GraphError::parse_hiding(body, &secrets);
     if error.is_none() && (200..300).contains(&http) {
         return accepted(body).unwrap_or(Sent::Unknown { why: "Meta's answer names no message" });
     }
@@ -431,6 +443,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_fault_repeats_a_token_or_a_secret() {
+        let foreign = "EAAGm0PX4ZCpsBAOtherTokenOfSomebody9ZD";
+        let message = format!("Malformed access token a-token, an-app-secret or {foreign}; EAA is a prefix. {} a-token", "x".repeat(220));
+        let error = serde_json::json!({ "error": { "message": message, "code": 190, "error_data": { "details": message } } });
+        let Sent::Refused { fault, .. } = answered("401 Unauthorized", &error.to_string()).await else { panic!("refused") };
+        let expected = format!("Malformed access token …, … or …; EAA is a prefix. {} …", "x".repeat(220));
+        assert_eq!((fault.title, fault.details), (Some(expected.clone()), Some(expected)));
+        let Sent::Refused { fault, .. } = answered("401 Unauthorized", "{\"error\":\"Malformed access token a-token\"}").await else {
+            panic!("refused")
+        };
+        assert_eq!(fault.title.as_deref(), Some("Malformed access token …"));
+    }
+
+    #[tokio::test]
     async fn what_may_have_been_sent_is_unknown() {
         let is_unknown = |sent| matches!(sent, Sent::Unknown { .. });
         assert!(is_unknown(answered("503 Service Unavailable", named(ANSWERS, "error_unavailable")).await));
@@ -453,6 +479,18 @@ mod tests {
         let settings = Settings { base_url, timeout: Duration::from_millis(50), allow_loopback: true, ..Settings::meta("v25.0") };
         let sent = Graph::new(&settings).expect("settings").send(&number(), &credentials(), &Value::Null).await;
         assert_eq!(sent, Sent::Unknown { why: "Meta did not answer in time" });
+    }
+
+    #[tokio::test]
+    async fn a_mark_as_read_has_its_own_time() {
+        let wamid = Wamid::parse("wamid.1").expect("an id");
+        let server = Server::with("200 OK", named(ANSWERS, "success"));
+        let none = Settings { base_url: server.base_url.clone(), allow_loopback: true, timeout: Duration::ZERO, ..Settings::meta("v25.0") };
+        let graph = Graph::new(&none).expect("settings");
+        assert_eq!(graph.mark_read(&number(), &credentials(), &wamid, false).await, Ok(()));
+        let none = Settings { timeout: SEND_TIMEOUT, mark_read_timeout: Duration::ZERO, ..none };
+        let graph = Graph::new(&none).expect("settings");
+        assert!(graph.mark_read(&number(), &credentials(), &wamid, false).await.is_err());
     }
 
     #[tokio::test]

@@ -586,7 +586,9 @@ impl Parts<'_> {
 
     fn mappings(&self) -> Mappings {
         let (base_url, timeout) = (self.graph_url.to_owned(), self.graph_timeout);
-        let settings = Settings { base_url, timeout, allow_loopback: true, ..Settings::meta("v25.0") };
+        let meta = Settings::meta("v25.0");
+        let mark_read_timeout = meta.mark_read_timeout.min(timeout);
+        let settings = Settings { base_url, timeout, mark_read_timeout, allow_loopback: true, ..meta };
         let graph = Graph::new(&settings).expect("settings on this machine");
         let inbound = Rc::new(inbound::Handles::over(self.store("inbound"), self.queues("inbound")));
         let statuses = Rc::new(statuses::Handles::over(self.store("statuses"), self.queues("statuses")));
@@ -598,21 +600,21 @@ impl Parts<'_> {
                 "InboundFunction".to_owned(),
                 handler(move |event| {
                     let (handles, at) = (inbound.clone(), now(&a));
-                    async move { Ok::<_, anyhow::Error>(inbound::handle(&handles, event, at).await) }
+                    async move { Ok::<_, anyhow::Error>(inbound::handle(&handles, event, at, None).await) }
                 }),
             ),
             (
                 "StatusesFunction".to_owned(),
                 handler(move |event| {
                     let (handles, at) = (statuses.clone(), now(&b));
-                    async move { Ok::<_, anyhow::Error>(statuses::handle(&handles, event, at).await) }
+                    async move { Ok::<_, anyhow::Error>(statuses::handle(&handles, event, at, None).await) }
                 }),
             ),
             (
                 "RepliesFunction".to_owned(),
                 handler(move |event| {
                     let (handles, clock) = (replies.clone(), c.clone());
-                    async move { Ok::<_, anyhow::Error>(replies::handle(&handles, event, &|| now(&clock)).await) }
+                    async move { Ok::<_, anyhow::Error>(replies::handle(&handles, event, &|| now(&clock), None).await) }
                 }),
             ),
         ]);

@@ -2,6 +2,7 @@
 //!
 //! It knows no item of ours. Every answer is read whole: cancellation reasons, the item that won a race, the next page.
 
+use std::any::type_name;
 use std::collections::HashMap;
 
 pub(super) use aws_sdk_dynamodb::Client;
@@ -394,6 +395,7 @@ impl Dynamo {
         match answer {
             Ok(_) => Ok(true),
             Err(SdkError::ServiceError(it)) if was_raced(it.err()) => Ok(false),
+            Err(SdkError::ServiceError(it)) if is_unwritable(it.err()) => Err(StoreError::Unwritable { source: Box::new(it.into_err()) }),
             Err(it) => Err(failure("TransactWriteItems", it)),
         }
     }
@@ -433,6 +435,12 @@ fn was_raced(error: &TransactWriteItemsError) -> bool {
     codes.peek().is_some() && codes.all(|it| matches!(it, "ConditionalCheckFailed" | "TransactionConflict"))
 }
 
+/// Was the transaction cancelled because of what one of its writes is?
+fn is_unwritable(error: &TransactWriteItemsError) -> bool {
+    let TransactWriteItemsError::TransactionCanceledException(it) = error else { return false };
+    it.cancellation_reasons().iter().any(|it| it.code() == Some("ValidationError"))
+}
+
 fn attribute(value: &impl Serialize) -> Result<AttributeValue, StoreError> {
     serde_dynamo::to_attribute_value(value).map_err(|source| StoreError::Unwritable { source: Box::new(source) })
 }
@@ -453,7 +461,8 @@ fn item_of(key: &Key, value: &impl Serialize, version: Option<u64>, expires_at: 
 fn versioned<T: DeserializeOwned>(key: &Key, item: Item) -> Result<Versioned<T>, StoreError> {
     let version = item.get("version").and_then(|it| it.as_n().ok()).and_then(|it| it.parse().ok()).unwrap_or(0);
     let value = serde_dynamo::from_item(item)
-        .map_err(|source| StoreError::Corrupt { key: format!("{}/{}", key.pk, key.sk), source: Box::new(source) })?;
+        // serde_dynamo's own words quote what it read, which may be a customer's.
+        .map_err(|_| StoreError::Corrupt { key: format!("{}/{}", key.pk, key.sk), source: Box::new(NotA(type_name::<T>())) })?;
     Ok(Versioned { version, value })
 }
 
@@ -461,6 +470,11 @@ fn lost<T: DeserializeOwned>(key: &Key, item: Option<Item>) -> Result<Written<T>
     let item = item.filter(|it| !it.is_empty()).map(|it| versioned(key, it)).transpose()?;
     Ok(Written::Lost(item.map(|it| it.value)))
 }
+
+/// Which type an item should have been.
+#[derive(Debug, thiserror::Error)]
+#[error("it is no {0}")]
+struct NotA(&'static str);
 
 type ConditionParts = (Option<String>, Option<HashMap<String, String>>, Option<Item>);
 
@@ -481,12 +495,52 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let code = error.as_service_error().and_then(|it| it.code()).map(str::to_owned);
+    // An item of more than 400 KB, an empty key: it will be so the next time, and would hold its group till then.
+    // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+    if code.as_deref() == Some("ValidationException") {
+        return StoreError::Unwritable { source: Box::new(error) };
+    }
     StoreError::Unavailable { action, code, source: Box::new(error) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_item_that_dynamodb_never_takes_is_not_tried_again() {
+        use crate::redelivery::Retryable as _;
+        use aws_sdk_dynamodb::config::http::HttpResponse;
+        use aws_sdk_dynamodb::error::ErrorMetadata;
+        use aws_sdk_dynamodb::types::CancellationReason;
+        use aws_sdk_dynamodb::types::error::TransactionCanceledException;
+
+        for (code, is_retryable) in [("ValidationException", false), ("ThrottlingException", true), ("ResourceNotFoundException", true)] {
+            let error = PutItemError::generic(ErrorMetadata::builder().code(code).build());
+            let answer = HttpResponse::new(400.try_into().expect("a status"), "".into());
+            assert_eq!(failure("PutItem", SdkError::service_error(error, answer)).is_retryable(), is_retryable, "{code}");
+        }
+        let cancelled = |code: &str| {
+            let reason = CancellationReason::builder().code(code).build();
+            let exception = TransactionCanceledException::builder().cancellation_reasons(reason).build();
+            is_unwritable(&TransactWriteItemsError::TransactionCanceledException(exception))
+        };
+        assert!(cancelled("ValidationError") && !cancelled("ConditionalCheckFailed"));
+    }
+
+    #[test]
+    fn an_item_that_does_not_decode_is_not_quoted() {
+        use domain::message::Preference;
+
+        let key = Key { table: Table::Config, pk: "a".to_owned(), sk: "b".to_owned() };
+        let item = || HashMap::from([("at".to_owned(), AttributeValue::S("the customer's words".to_owned()))]);
+        let words = serde_dynamo::from_item::<_, HashMap<String, Preference>>(item()).expect_err("no preference").to_string();
+        assert!(words.contains("words"), "else this test shows nothing: {words}");
+        let error = versioned::<HashMap<String, Preference>>(&key, item()).expect_err("no preference");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert_eq!(cause, format!("it is no {}", type_name::<HashMap<String, Preference>>()));
+        assert!(!format!("{error:?}").contains("words"));
+    }
 
     #[test]
     fn an_update_names_every_attribute_by_a_placeholder() {

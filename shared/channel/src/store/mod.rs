@@ -43,7 +43,7 @@ pub enum StoreError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A value cannot be written as an item.
+    /// A value cannot be written as an item, or DynamoDB never takes what it was asked to do with it.
     #[error("a value cannot be written as an item")]
     Unwritable {
         /// The cause.
