@@ -27,7 +27,7 @@ fn agent() -> AgentId {
 }
 
 fn facts() -> Facts {
-    Facts { agent: Some(agent()), is_running: true, claimed_at: Timestamp::default() }
+    Facts { agent: Some(agent()), is_running: true, is_behind: false, claimed_at: Timestamp::default() }
 }
 
 fn named(name: char) -> Conversation {
