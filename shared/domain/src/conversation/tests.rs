@@ -322,6 +322,21 @@ proptest! {
     }
 
     #[test]
+    fn what_was_decided_on_one_number_holds_whatever_is_told_on_another(
+        mut it in conversation('a'),
+        at in time(),
+        on_other in vec((0..KINDS, time()), 0..4),
+    ) {
+        let told = Told { name: "wamid.new".to_owned(), number: number(1), event: text("wamid.new", at) };
+        let first = told.to(&mut it, &facts(), NOW);
+        for (index, (kind, at)) in on_other.into_iter().enumerate() {
+            let name = format!("wamid.other.{index}");
+            Told { event: event(kind, &name, at), number: number(2), name }.to(&mut it, &facts(), NOW);
+        }
+        prop_assert_eq!(told.to(&mut it, &facts(), NOW), first);
+    }
+
+    #[test]
     fn a_release_takes_back_its_own_reservation_and_no_other(mut it in conversation('a'), own in time(), other in time()) {
         prop_assume!(own != other);
         it.unanswered = Some(reserved(&it, own));
