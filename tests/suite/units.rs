@@ -159,13 +159,17 @@ async fn twenty_five_messages_in_one_envelope_cost_no_more_each_and_their_status
 
 #[tokio::test]
 async fn a_customer_of_two_numbers_costs_no_more() {
-    let world = World::new().await;
-    in_its_course(&world, ANA).await;
-    world.meta.customer_writes(ANA, OTHER_NUMBER, "the other number").expect("writes");
-    world.settle().await;
-    world.clock.advance(Duration::from_secs(2));
-    let bill = bill(&world, || drop(world.writes(ANA, "back again"))).await;
-    assert_eq!((bill.write("inbound"), bill.write("replies"), bill.write("statuses")), (2.0, 2.0, 2.0), "{bill:#?}");
+    for named_by in NAMED_BY {
+        let world = World::new().await;
+        let who = customer(&world, named_by);
+        in_its_course(&world, who).await;
+        world.meta.customer_writes(who, OTHER_NUMBER, "the other number").expect("writes");
+        world.settle().await;
+        world.clock.advance(Duration::from_secs(2));
+        let bill = bill(&world, || drop(world.writes(who, "back again"))).await;
+        let units = (bill.write("inbound"), bill.write("replies"), bill.write("statuses"));
+        assert_eq!(units, (2.0, 2.0, 2.0), "{named_by}: {bill:#?}");
+    }
 }
 
 #[tokio::test]

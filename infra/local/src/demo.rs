@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use channel::aws::Aws;
-use channel::store::{App, AppOwner, Attachment, NumberItem, Store, StoredConnection, Tables};
-use channel::vault::{AdditionalData, MASTER_KEY_ID, Secret, Vault};
-use domain::connection::{Connection, Lifecycle};
+use channel::connections::{self, NewConnection};
+use channel::store::{Store, Tables};
+use channel::vault::{MASTER_KEY_ID, Secret, Vault};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 
@@ -25,50 +25,24 @@ pub(crate) async fn seed(demo: &Demo, stack: &Stack, aws: &Aws, master_key: &str
         messages: stack.variable("TABLE_MESSAGES")?.to_owned(),
     };
     let vault = Vault::new(MASTER_KEY_ID, &Secret::new(master_key))?;
-    let now = now();
-    let app = app(demo, &vault)?;
-    let connection = connection(demo, &vault, now)?;
-    let agent = AgentId::parse(demo.agent.as_str())?;
-    let id = connection.connection.id.clone();
-    let numbers: Vec<NumberItem> = connection
-        .connection
-        .numbers
-        .iter()
-        .map(|number| NumberItem { id: number.clone(), connection: id.clone(), claimed_at: now, agent: Some(agent.clone()), fault: None })
-        .collect();
-    let attachment = Attachment { connection: id, agent, inbound: true };
     // False if it is there already, which is as good.
-    let _is_new = Store::over(aws, tables).install(&connection, &app, &numbers, &[attachment]).await?;
+    let _is_new = connections::install(&Store::over(aws, tables), &vault, &connection(demo)?, now()).await?;
     Ok(())
 }
 
-/// The app whose webhooks carry the connection's messages.
-fn app(demo: &Demo, vault: &Vault) -> Result<App> {
-    let seal = |secret: &str, field| vault.seal(&Secret::new(secret), &AdditionalData::of_app(&demo.app_id, field));
-    Ok(App {
-        id: AppId::parse(demo.app_id.as_str())?,
-        owner: AppOwner::Tenant(TenantId::parse(demo.tenant.as_str())?),
-        secret: Some(seal(&demo.app_secret, "secret")?),
-        previous_secret: None,
-        verify_token: seal(&demo.verify_token, "verify_token")?,
-    })
-}
-
-/// The connection itself, running since `now`.
-fn connection(demo: &Demo, vault: &Vault, now: Timestamp) -> Result<StoredConnection> {
-    let field = AdditionalData::of_connection(&demo.connection, "access_token");
-    Ok(StoredConnection {
-        connection: Connection {
-            id: ConnectionId::parse(demo.connection.as_str())?,
-            tenant: TenantId::parse(demo.tenant.as_str())?,
-            name: "Demo".to_owned(),
-            app: AppId::parse(demo.app_id.as_str())?,
-            waba: WabaId::parse(demo.waba_id.as_str())?,
-            numbers: demo.numbers.iter().map(|it| NumberId::parse(it.as_str())).collect::<Result<_, _>>()?,
-            lifecycle: Lifecycle::running(now),
-            token_generation: 1,
-        },
-        access_token: vault.seal(&Secret::new(demo.access_token.as_str()), &field)?,
+/// The connection, with its app and the example agent.
+fn connection(demo: &Demo) -> Result<NewConnection> {
+    Ok(NewConnection {
+        id: ConnectionId::parse(demo.connection.as_str())?,
+        tenant: TenantId::parse(demo.tenant.as_str())?,
+        name: "Demo".to_owned(),
+        app: AppId::parse(demo.app_id.as_str())?,
+        app_secret: Secret::new(demo.app_secret.as_str()),
+        verify_token: Secret::new(demo.verify_token.as_str()),
+        waba: WabaId::parse(demo.waba_id.as_str())?,
+        numbers: demo.numbers.iter().map(|it| NumberId::parse(it.as_str())).collect::<Result<_, _>>()?,
+        access_token: Secret::new(demo.access_token.as_str()),
+        agent: Some(AgentId::parse(demo.agent.as_str())?),
     })
 }
 

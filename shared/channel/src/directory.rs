@@ -159,7 +159,7 @@ impl Owners {
         let owner = match self.store.number(number, true).await? {
             None => None,
             Some(item) => {
-                let connection = self.store.connection(&item.connection, true).await?;
+                let connection = self.store.connection(&item.connection).await?;
                 connection.map(|it| Owner { number: item, connection: it.connection })
             }
         };
@@ -177,7 +177,7 @@ impl Owners {
         }
         let mut connections = Vec::new();
         for id in self.store.connections_of_waba(account).await? {
-            connections.extend(self.store.connection(&id, true).await?.map(|it| it.connection));
+            connections.extend(self.store.connection(&id).await?.map(|it| it.connection));
         }
         self.accounts.remember(account, Some(connections.clone()).filter(|it| !it.is_empty()), now);
         Ok(connections)
@@ -233,7 +233,7 @@ impl Directory {
     }
 
     async fn read_app(&self, id: &AppId, now: Timestamp) -> Result<Option<Arc<KnownApp>>, DirectoryError> {
-        let app = self.store.app(id, true).await?;
+        let app = self.store.app(id).await?;
         let known = match app {
             None => None,
             Some(it) => {
@@ -269,12 +269,12 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`].
     pub async fn connection_afresh(&self, id: &ConnectionId, now: Timestamp) -> Result<Option<Arc<KnownConnection>>, DirectoryError> {
-        let known = match self.store.connection(id, true).await? {
+        let known = match self.store.connection(id).await? {
             None => None,
             Some(it) => {
                 let access_token =
                     self.open(&it.access_token, &AdditionalData::of_connection(id.as_str(), "access_token"), "connection")?;
-                let app = self.store.app(&it.connection.app, true).await?;
+                let app = self.store.app(&it.connection.app).await?;
                 let app_secret = match app.and_then(|it| it.secret) {
                     Some(sealed) => Some(self.open(&sealed, &AdditionalData::of_app(it.connection.app.as_str(), "secret"), "app")?),
                     None => None,
@@ -295,7 +295,7 @@ impl Directory {
         if let Some(it) = self.attachments.recall(&key, REMEMBERED_TO_SEND, now) {
             return Ok(it.is_some());
         }
-        let attached = self.store.attachment(connection, agent, true).await?.map(|_| true);
+        let attached = self.store.attachment(connection, agent).await?.map(|_| true);
         self.attachments.remember(&key, attached, now);
         Ok(attached.is_some())
     }

@@ -14,7 +14,7 @@ use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
 use crate::feed;
 use crate::handling;
 use crate::jobs::{From, Happened, Written};
-use crate::owed::{Handed, hand_over_span};
+use crate::owed::{Handed, Slice, hand_over_slice, slice};
 use crate::people;
 use crate::queues::{QueueError, Queues};
 use crate::redelivery::{Progress, Retryable};
@@ -110,8 +110,8 @@ async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<Fac
     // The number may have gone to another connection since the webhook: what is older than that is kept, and is nobody's turn.
     let owner = owner.filter(|it| it.connection.id == written.connection);
     Ok(match owner {
-        Some(it) => Facts { is_running: runs(&it), agent: it.number.agent, claimed_at: it.number.claimed_at },
-        None => Facts { is_running: false, agent: None, claimed_at: Timestamp::MAX },
+        Some(it) => Facts { is_running: runs(&it), is_behind: false, agent: it.number.agent, claimed_at: it.number.claimed_at },
+        None => Facts { is_running: false, is_behind: false, agent: None, claimed_at: Timestamp::MAX },
     })
 }
 
@@ -159,6 +159,8 @@ impl Receiving<'_> {
         for _ in 0..RACES {
             let key = MessageKey { conversation: home.conversation.id.clone(), at: event.at(), id: id.clone() };
             let before = home.conversation.clone();
+            let owed = self.owed(&home.conversation, event).await?;
+            let facts = Facts { is_behind: owed.as_ref().is_some_and(Slice::has_more), ..facts.clone() };
             let decided = home.conversation.receive(&self.written.number, &key, event, &facts, self.now);
             self.mark(&mut home.conversation, event).await?;
             self.tell_given_back(&before, &home.conversation).await?;
@@ -168,7 +170,7 @@ impl Receiving<'_> {
             if home.conversation == before && home.version != 0 || self.store.keep_conversation(&mut home).await? {
                 // A repeat after a merge finds its own record under the part in which it was decided.
                 let key = decided.message.clone();
-                let handed_before = self.hand_over(&home, event, &decided).await?;
+                let handed_before = self.hand_over(&home, event, &decided, owed).await?;
                 self.tell_kept(&home.conversation, &key, event).await?;
                 let handed = match decided.to {
                     HandTo::Agent(it) => HandedOver::Agent(it),
@@ -211,13 +213,33 @@ impl Receiving<'_> {
         Ok(())
     }
 
+    /// What is handed over before a message, if something is owed and can be handed over now.
+    async fn owed(&self, conversation: &Conversation, event: &Event) -> Result<Option<Slice>, StoreError> {
+        match (&conversation.owed, event) {
+            (Some(span), Event::Message(_)) if self.facts.is_running => Ok(Some(slice(self.store, conversation, span, self.now).await?)),
+            _ => Ok(None),
+        }
+    }
+
     /// Hands a message over as decided, what is owed before it; tells what came of what was owed.
-    async fn hand_over(&self, home: &Stored, event: &Event, decided: &Decided) -> Result<Option<Handed>, InboundError> {
-        let (HandTo::Agent(agent), Event::Message(message)) = (&decided.to, event) else { return Ok(None) };
-        let handed_before = match &home.conversation.owed {
-            Some(span) => Some(hand_over_span(self.store, self.queues, &self.written.tenant, &home.conversation, span, self.now).await?),
+    async fn hand_over(
+        &self,
+        home: &Stored,
+        event: &Event,
+        decided: &Decided,
+        owed: Option<Slice>,
+    ) -> Result<Option<Handed>, InboundError> {
+        let Event::Message(message) = event else { return Ok(None) };
+        let goes_on = match &decided.to {
+            HandTo::Agent(_) => true,
+            HandTo::Owed(_) => owed.as_ref().is_some_and(Slice::has_more),
+            HandTo::Nobody => false,
+        };
+        let handed_before = match owed.filter(|_| goes_on) {
+            Some(it) => Some(hand_over_slice(self.store, self.queues, &self.written.tenant, &home.conversation, it, self.now).await?),
             None => None,
         };
+        let HandTo::Agent(agent) = &decided.to else { return Ok(handed_before) };
         let it = HandOver {
             tenant: &self.written.tenant,
             agent,
@@ -233,7 +255,7 @@ impl Receiving<'_> {
         Ok(handed_before)
     }
 
-    /// Takes away the note of what was owed, if all of it is handed over, and of a deletion whose message is here now; if the conversation
+    /// Takes away the note of what was owed, as far as it is handed over, and of a deletion whose message is here now; if the conversation
     /// has moved, the next one does.
     async fn settle(&self, mut home: Stored, handed: Option<Handed>, revoked: Option<&MessageId>) -> Result<Stored, InboundError> {
         let handed = handed.filter(|it| it.is_whole);

@@ -1,115 +1,191 @@
 //! Owed turns: what could not be handed over when it came, and is handed over, in order, once it can be.
 
-use domain::conversation::{Conversation, LATE_AFTER, Span};
-use domain::ids::{ConnectionId, TenantId};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use domain::conversation::{Conversation, LATE_AFTER, Span, TURN_WITHIN};
+use domain::ids::{AgentId, ConnectionId, ConversationId, MessageKey, NumberId, TenantId};
 use domain::message::{Event, Profile};
 use domain::time::Timestamp;
 
 use crate::queues::Queues;
+use crate::redelivery::Retryable;
 use crate::store::{HandedOver, MessageItem, Sorted, Store, StoreError};
 use crate::turns::{HandOver, TurnError, hand_over};
 
 /// A listed conversation without a note is taken off the list after this long: an inbound may be about to write its note.
-const LISTED_FOR: std::time::Duration = std::time::Duration::from_mins(1);
+const LISTED_FOR: Duration = Duration::from_mins(1);
+/// At most this many conversations are looked at in one walk.
+const CONVERSATIONS: usize = 100;
+/// At most this many messages of a conversation are gone through at once.
+const MESSAGES: usize = 50;
 
-/// What a walk over the owed turns did.
+/// What a walk over the owed turns did. While something is left or has failed, the caller walks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Walked {
-    /// Conversations that were listed.
+    /// Conversations that were looked at.
     pub conversations: usize,
     /// Turns that were handed over.
     pub turns: usize,
-    /// Conversations that the next walk must look at again.
+    /// Conversations that the next walk must look at again, or for the first time; those that failed not among them.
     pub left: usize,
+    /// Conversations that could not be handed over: they are listed still, behind the others.
+    pub failed: usize,
 }
 
-/// Hands over what is owed on a connection that runs again, conversation by conversation, each in order.
+/// Hands over what is owed on a connection that runs again, slice by slice: of each of the conversations that were listed first, the first
+/// of its messages, in order.
 ///
-/// It may run beside inbound messages and beside itself: a turn that is handed over twice has the same id.
+/// It may run beside inbound messages and beside itself: a turn that is handed over twice has the same id. A conversation that fails harms
+/// no other.
 ///
 /// # Errors
-/// [`TurnError`]: then the rest is owed still.
+/// [`StoreError`]: the list could not be read.
 pub async fn walk(
     store: &Store,
     queues: &Queues,
     tenant: &TenantId,
     connection: &ConnectionId,
     now: Timestamp,
-) -> Result<Walked, TurnError> {
-    let mut walked = Walked::default();
-    for (id, listed_at) in store.listed_owed(connection).await? {
+) -> Result<Walked, StoreError> {
+    let mut listed = store.listed_owed(connection).await?;
+    // What is not done is listed anew: so each has its turn, however many of them fail.
+    listed.sort_by_key(|it| it.1);
+    let mut walked = Walked { left: listed.len().saturating_sub(CONVERSATIONS), ..Walked::default() };
+    for (id, listed_at) in listed.into_iter().take(CONVERSATIONS) {
         walked.conversations += 1;
-        let Some(mut stored) = store.conversation(&id).await? else {
-            walked.left += usize::from(!unlist(store, connection, &id, listed_at, now).await?);
-            continue;
-        };
-        let Some(span) = stored.conversation.owed.clone() else {
-            walked.left += usize::from(!unlist(store, connection, &id, listed_at, now).await?);
-            continue;
-        };
-        let mut is_whole = true;
-        if stored.conversation.has_person(now) {
-            stored.conversation.owed_is_missed();
-        } else {
-            let handed = hand_over_span(store, queues, tenant, &stored.conversation, &span, now).await?;
-            walked.turns += handed.turns;
-            is_whole = handed.is_whole;
-            handed.settle(&mut stored.conversation);
-        }
-        // If it has moved, something more may be owed: the next walk sees it again.
-        if !is_whole || !store.keep_conversation(&mut stored).await? {
-            walked.left += 1;
+        match look_at(store, queues, tenant, connection, &id, listed_at, now).await {
+            Ok(it) => {
+                walked.turns += it.turns;
+                walked.left += usize::from(!it.is_done);
+            }
+            Err(error) => {
+                let code = error.code();
+                tracing::warn!(connection.id = %connection, conversation.id = %id, code, "what is owed in conversation `{id}` could not be handed over: {code}");
+                walked.failed += 1;
+                // If this fails too, it is merely looked at first again.
+                drop(store.list_owed(connection, &id, now).await);
+            }
         }
     }
     Ok(walked)
 }
 
-async fn unlist(
-    store: &Store,
-    connection: &ConnectionId,
-    id: &domain::ids::ConversationId,
-    listed_at: Timestamp,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    if now.since(listed_at) < LISTED_FOR {
-        return Ok(false);
-    }
-    store.unlist_owed(connection, id, listed_at).await?;
-    Ok(true)
+/// What came of looking at one conversation.
+struct Looked {
+    turns: usize,
+    is_done: bool,
 }
 
-/// What came of handing over a span.
+async fn look_at(
+    store: &Store,
+    queues: &Queues,
+    tenant: &TenantId,
+    connection: &ConnectionId,
+    id: &ConversationId,
+    listed_at: Timestamp,
+    now: Timestamp,
+) -> Result<Looked, TurnError> {
+    let noted = store.conversation(id).await?.and_then(|it| Some((it.conversation.owed.clone()?, it)));
+    let Some((span, mut stored)) = noted else {
+        let is_done = now.since(listed_at) >= LISTED_FOR;
+        if is_done {
+            store.unlist_owed(connection, id, listed_at).await?;
+        }
+        return Ok(Looked { turns: 0, is_done });
+    };
+    let (mut turns, mut is_whole) = (0, true);
+    if stored.conversation.has_person(now) {
+        stored.conversation.owed_is_missed();
+    } else {
+        let slice = slice(store, &stored.conversation, &span, now).await?;
+        let handed = hand_over_slice(store, queues, tenant, &stored.conversation, slice, now).await?;
+        (turns, is_whole) = (handed.turns, handed.is_whole);
+        handed.settle(&mut stored.conversation);
+    }
+    // If it has moved, something more may be owed: the next walk sees it again.
+    let is_kept = is_whole && store.keep_conversation(&mut stored).await?;
+    let is_done = is_kept && stored.conversation.owed.is_none();
+    if !is_done {
+        store.list_owed(connection, id, now).await?;
+    }
+    Ok(Looked { turns, is_done })
+}
+
+/// The first messages of what is owed.
+pub(crate) struct Slice {
+    messages: Vec<Sorted>,
+    /// The first one behind them.
+    next: Option<MessageKey>,
+    /// Are the ends of the span there, as far as it reaches? A message whose put is still to come is not.
+    is_whole: bool,
+}
+
+impl Slice {
+    /// Is more owed than this?
+    pub(crate) fn has_more(&self) -> bool {
+        self.next.is_some()
+    }
+}
+
+/// Reads the first messages of what is owed.
+pub(crate) async fn slice(store: &Store, conversation: &Conversation, span: &Span, now: Timestamp) -> Result<Slice, StoreError> {
+    let mut messages = store.first_messages(conversation.everywhere(), span, MESSAGES + 1).await?;
+    let next = if messages.len() > MESSAGES { messages.pop().map(|it| it.0) } else { None };
+    // What is not there by the time at which it would be no turn any more is given up.
+    let is_there = |end: &MessageKey| messages.iter().any(|it: &Sorted| it.0.id == end.id) || now.since(end.at) > TURN_WITHIN;
+    let is_whole = is_there(&span.first) && (next.is_some() || is_there(&span.last));
+    Ok(Slice { messages, next, is_whole })
+}
+
+/// What came of handing over a slice.
 pub(crate) struct Handed {
     turns: usize,
-    /// Were both ends of the span there? A message whose put is still to come is not.
+    next: Option<MessageKey>,
+    /// What no agent takes any more.
+    unheard: Vec<MessageKey>,
+    /// See [`Slice`].
     pub(crate) is_whole: bool,
 }
 
 impl Handed {
-    /// Takes away the note of what was owed, and of what the first of these turns named as missed.
+    /// Moves the note of what is owed behind these turns, and takes away that of what the first of them named as missed.
     pub(crate) fn settle(&self, conversation: &mut Conversation) {
-        conversation.owed = None;
+        conversation.owed_from(self.next.clone());
         if self.turns > 0 {
             conversation.missed = None;
+        }
+        for it in &self.unheard {
+            conversation.miss(it);
         }
     }
 }
 
-/// Hands over the owed messages of a span, in order; the first turn names what the agent missed before.
-pub(crate) async fn hand_over_span(
+/// Hands over the owed messages of a slice, in order, each to the agent that its number has now; the first turn names what the agent missed
+/// before.
+pub(crate) async fn hand_over_slice(
     store: &Store,
     queues: &Queues,
     tenant: &TenantId,
     conversation: &Conversation,
-    span: &Span,
+    slice: Slice,
     now: Timestamp,
 ) -> Result<Handed, TurnError> {
-    let found = store.messages(conversation.everywhere(), span.first.at, span.last.at).await?;
-    let mut turns = 0;
-    for (key, item) in &found {
+    let mut agents: BTreeMap<&NumberId, Option<AgentId>> = BTreeMap::new();
+    let (mut turns, mut unheard) = (0, Vec::new());
+    for (key, item) in &slice.messages {
         let MessageItem::Inbound(inbound) = item else { continue };
-        let HandedOver::Owed(agent) = &inbound.handed else { continue };
+        let HandedOver::Owed(_) = &inbound.handed else { continue };
         let Some(Event::Message(message)) = inbound.event() else { continue };
+        let agent = match agents.entry(&inbound.number) {
+            Entry::Occupied(it) => it.into_mut(),
+            Entry::Vacant(it) => it.insert(agent_of(store, &conversation.connection, &inbound.number).await?),
+        };
+        let Some(agent) = agent else {
+            unheard.push(key.clone());
+            continue;
+        };
         let it = HandOver {
             tenant,
             agent,
@@ -123,6 +199,10 @@ pub(crate) async fn hand_over_span(
         hand_over(store, queues, conversation, it, now).await?;
         turns += 1;
     }
-    let is_there = |end: &domain::ids::MessageKey| found.iter().any(|it: &Sorted| it.0.id == end.id);
-    Ok(Handed { turns, is_whole: is_there(&span.first) && is_there(&span.last) })
+    Ok(Handed { turns, next: slice.next, unheard, is_whole: slice.is_whole })
+}
+
+/// The agent that takes the turns of a number now, while the number is the connection's.
+async fn agent_of(store: &Store, connection: &ConnectionId, number: &NumberId) -> Result<Option<AgentId>, StoreError> {
+    Ok(store.number(number, true).await?.filter(|it| it.connection == *connection).and_then(|it| it.agent))
 }

@@ -12,7 +12,7 @@ use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::Retryable;
 use crate::store::{Direction, MessageItem, Sorted, Store, StoreError, Writer};
 
-/// A quote, or a deletion, is looked for among this many of the newest messages.
+/// A quote, a deletion, or what was missed is looked for among this many of the newest messages.
 pub(crate) const LOOKS_BACK: usize = 200;
 /// At most this many of the messages that an agent missed are told, the newest of them.
 const MISSED_TOLD: usize = 20;
@@ -136,9 +136,11 @@ pub(crate) fn is_message(sorted: &Sorted, number: &NumberId, wamid: &Wamid) -> b
 /// What an agent missed, oldest first: what the customer wrote, and what others said to them since; at most the newest [`MISSED_TOLD`].
 async fn missed(store: &Store, conversation: &Conversation, span: &Span) -> Result<Vec<MissedMessage>, StoreError> {
     let mut all: Vec<MissedMessage> = store
-        .messages(conversation.everywhere(), span.first.at, Timestamp::MAX)
+        .newest_messages(conversation.everywhere(), LOOKS_BACK)
         .await?
         .iter()
+        .rev()
+        .filter(|it| it.0.at >= span.first.at)
         .filter(|it| match &it.1 {
             // What came later is a turn of its own.
             MessageItem::Inbound(_) => it.0.at <= span.last.at,

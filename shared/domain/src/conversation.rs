@@ -157,6 +157,8 @@ pub struct Facts {
     pub agent: Option<AgentId>,
     /// May the connection send?
     pub is_running: bool,
+    /// Is more owed than is handed over before this message? Then it is owed too, and overtakes nothing.
+    pub is_behind: bool,
     /// When the connection claimed the number.
     pub claimed_at: Timestamp,
 }
@@ -227,9 +229,9 @@ pub struct Conversation {
     /// Turns that could not be handed over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Span>,
-    /// What was decided last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decided: Option<Decided>,
+    /// What was decided last on each number: messages of two numbers are not held for one another.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decided: BTreeMap<NumberId, Decided>,
     /// Meta's time of the last unsupported message that the agent was told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsupported_told_at: Option<Timestamp>,
@@ -264,7 +266,7 @@ impl Conversation {
             opt_out: None,
             missed: None,
             owed: None,
-            decided: None,
+            decided: BTreeMap::new(),
             unsupported_told_at: None,
             revoked: Vec::new(),
             active_hour: None,
@@ -364,6 +366,16 @@ impl Conversation {
         self.missed = joined_spans(self.missed.take(), self.owed.take());
     }
 
+    /// What was owed is handed over up to `next`, from which on it is owed still.
+    pub fn owed_from(&mut self, next: Option<MessageKey>) {
+        self.owed = self.owed.take().zip(next).map(|(it, first)| Span { first, last: it.last });
+    }
+
+    /// The agent missed this message.
+    pub fn miss(&mut self, message: &MessageKey) {
+        Span::extend(&mut self.missed, message);
+    }
+
     /// The conversation goes back to the agent, unless a later word was said.
     pub fn release(&mut self, at: Timestamp) {
         self.handle(Handling { by: Answerer::Agent, at });
@@ -446,10 +458,10 @@ impl Conversation {
 
     /// Takes in what Meta told of this customer on a number, and decides to whom it goes.
     ///
-    /// A repeat of the message that was decided last gets that decision again.
+    /// A repeat of the message that was decided last on the number gets that decision again.
     pub fn receive(&mut self, number: &NumberId, key: &MessageKey, event: &Event, facts: &Facts, now: Timestamp) -> Decided {
         // A merge since may have changed the conversation in the key, but not the rest of it.
-        if let Some(it) = self.decided.as_ref().filter(|it| (it.message.at, &it.message.id) == (key.at, &key.id)) {
+        if let Some(it) = self.decided.get(number).filter(|it| (it.message.at, &it.message.id) == (key.at, &key.id)) {
             return it.clone();
         }
         let person_had_it = self.has_person(now);
@@ -457,7 +469,7 @@ impl Conversation {
         self.apply(number, event, now);
         let decided = self.decide(key, event, facts, person_had_it, now);
         if matches!(event.effect().kept, Kept::AsMessage) {
-            self.decided = Some(decided.clone());
+            self.decided.insert(number.clone(), decided.clone());
         }
         decided
     }
@@ -517,13 +529,13 @@ impl Conversation {
             return decided;
         };
         if person_had_it {
-            Span::extend(&mut self.missed, key);
+            self.miss(key);
             return decided;
         }
         if is_hourly {
             self.unsupported_told_at = self.unsupported_told_at.max(Some(at));
         }
-        if facts.is_running {
+        if facts.is_running && !facts.is_behind {
             // What is owed is handed over before: the first turn of that names what was missed.
             decided.missed = if self.owed.is_none() { self.missed.take() } else { None };
             decided.to = HandTo::Agent(agent);
@@ -549,7 +561,10 @@ impl Conversation {
         self.handling = later(self.handling, other.handling, handling_order);
         self.control = later(self.control, other.control, control_order);
         self.opt_out = later(self.opt_out, other.opt_out, opt_out_order);
-        self.decided = later(self.decided, other.decided, |it| (it.message.at, it.message.clone()));
+        for (number, decided) in other.decided {
+            let latest = later(self.decided.remove(&number), Some(decided), |it| (it.message.at, it.message.clone()));
+            self.decided.extend(latest.map(|it| (number, it)));
+        }
         self.missed = joined_spans(self.missed, other.missed);
         self.owed = joined_spans(self.owed, other.owed);
         self.last_inbound_at = self.last_inbound_at.max(other.last_inbound_at);

@@ -1,8 +1,11 @@
 //! Replies: long texts in parts, marks of reading, and the signs of typing.
 
 use channel::jobs::MarkRead;
+use channel::store::{Claim, Outbound, Writer};
+use domain::ids::{MessageId, MessageKey, NumberId};
 use meta_sim::Fault;
-use world::story::{ANA, NUMBER, World, answer};
+use world::story::{ANA, NUMBER, World, agent_id, answer, connection_id};
+use world::wire::{self, Rule};
 
 use super::{HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
@@ -154,4 +157,46 @@ async fn a_reply_quotes_the_message_that_it_answers() {
         assert_eq!(quotes, [Some(wamid), None, None], "a long text quotes with its first part");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_is_answered_again_in_other_words_keeps_those_that_were_sent() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        world.writes(ANA, "hello");
+        world.settle().await;
+        let (sent, other) = ("sent ".repeat(200), "other ".repeat(200));
+        world.sends(&answer(&world.turns()[0], 0, &sent)).await;
+        world.settle().await;
+        // The queue has forgotten the first one.
+        world.sleep(MINUTE * 10).await;
+        world.sends(&answer(&world.turns()[0], 0, &other)).await;
+        world.settle().await;
+        assert_eq!(world.screen(ANA), ["> hello".to_owned(), format!("< {sent}")]);
+        let history = world.history(ANA).await;
+        assert!(history[1].starts_with("< sent sent"), "what is kept is what was sent: {history:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn words_that_were_written_by_a_sender_that_died_are_not_kept_for_those_of_the_next() {
+    let world = World::new().await;
+    world.agent_is_silent();
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let conversation = world.conversation(ANA).await;
+    let key = MessageKey { conversation: conversation.id.clone(), at: world.now(), id: MessageId::parse("reply").expect("an id") };
+    let claim = async |word: &str| {
+        let content = serde_json::json!({ "text": word.repeat(200) }).to_string();
+        let (number, to) = (NumberId::parse(NUMBER).expect("an id"), conversation.customer().expect("a customer"));
+        let message = Outbound::claimed(connection_id(), number, "text", content, Writer::Agent(agent_id()), to, world.now());
+        world.store.claim(&key, message).await
+    };
+    // The words are written beside the message, the message is not.
+    world.dynamo.faults().add(Rule::every(wire::Fault::AccessDenied).of("PutItem").by("test").after(1).times(1));
+    assert!(claim("first ").await.is_err());
+    assert_eq!(claim("second ").await.expect("the store answers"), Claim::Ours);
+    let history = world.history(ANA).await;
+    assert!(history[1].starts_with("< second second"), "{history:?}");
 }

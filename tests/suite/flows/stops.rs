@@ -1,8 +1,10 @@
 //! *Not running* and *Owed turns*: what waits for a connection that has stopped, and what comes when it runs again.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use channel::jobs::Turn;
 use channel::owed;
-use domain::ids::TenantId;
+use domain::conversation::{Conversation, Span};
+use domain::ids::{ConversationId, MessageId, MessageKey, TenantId};
 use domain::refusal::Retry;
 use meta_sim::{Inbound, Written};
 use world::mapping::Delivery;
@@ -156,8 +158,8 @@ async fn a_walk_and_a_message_that_both_hand_over_tell_the_same_turns_and_each_i
         // The walk has handed over, and stops before it takes the note away.
         world.dynamo.faults().add(Rule::every(Fault::CutBefore).of("PutItem").by("test"));
         let tenant = TenantId::parse("demo").expect("an id");
-        let walked = owed::walk(&world.store, &world.queues, &tenant, &connection_id(), world.now()).await;
-        assert!(walked.is_err());
+        let walked = owed::walk(&world.store, &world.queues, &tenant, &connection_id(), world.now()).await.expect("the list is read");
+        assert_eq!((walked.conversations, walked.failed), (1, 1));
         world.dynamo.faults().clear();
         world.settle().await;
         // SQS has forgotten by now what it has seen.
@@ -417,4 +419,189 @@ async fn what_is_no_turn_is_not_owed_either() {
         assert_eq!(world.words_told(), [""; 0]);
     })
     .await;
+}
+
+/// Ana writes so many lines to a stopped connection, a second apart, and the connection runs again an hour later.
+async fn owes_lines(world: &World, lines: u32) {
+    world.agent_is_silent();
+    world.writes(ANA, "hello");
+    world.settle().await;
+    world.stop().await;
+    world.sleep(SECOND * lines).await;
+    for line in 0..lines {
+        world.writes_to(NUMBER, ANA, Written::from(format!("line {line}").as_str()).ago(i64::from(lines - line)));
+    }
+    world.settle().await;
+    assert_eq!(world.words_told(), ["hello"]);
+    world.sleep(HOUR).await;
+    world.run().await;
+}
+
+fn lines(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|it| format!("line {it}")).collect()
+}
+
+#[tokio::test]
+async fn many_owed_turns_are_handed_over_in_several_walks_each_once() {
+    let world = World::new().await;
+    owes_lines(&world, 120).await;
+    for (turns, left) in [(50, 1), (50, 1), (20, 0), (0, 0)] {
+        let walked = world.walk().await;
+        world.settle().await;
+        assert_eq!((walked.conversations, walked.turns, walked.left, walked.failed), (1, turns, left, 0));
+        world.sleep(MINUTE).await;
+    }
+    assert_eq!(world.words_told()[1..], lines(0..120));
+    assert_eq!(world.times_told(), 121, "each once");
+    assert_eq!(world.conversation(ANA).await.owed, None);
+}
+
+#[tokio::test]
+async fn a_message_does_not_overtake_more_than_is_handed_over_before_it() {
+    in_every_way(async |world: &World| {
+        owes_lines(world, 70).await;
+        world.writes(ANA, "one more");
+        world.settle().await;
+        assert_eq!(world.words_told()[1..], lines(0..50), "as many as are handed over at once; the message is owed too");
+        world.sleep(MINUTE).await;
+        world.writes(ANA, "and another");
+        world.settle().await;
+        let all = [lines(0..70), vec!["one more".to_owned(), "and another".to_owned()]].concat();
+        assert_eq!(world.words_told()[1..], all);
+        assert_eq!(world.walk().await.turns, 0, "nothing is owed any more");
+        assert_eq!(world.conversation(ANA).await.owed, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_conversation_that_cannot_be_handed_over_harms_no_other() {
+    let world = World::new().await;
+    world.agent_is_silent();
+    world.stop().await;
+    let ben = "34600111555";
+    world.meta.add_customer(serde_json::from_value(serde_json::json!({ "phone": ben })).expect("a customer"));
+    for who in [ANA, ben] {
+        world.writes(who, "hello");
+        world.settle().await;
+        world.sleep(MINUTE).await;
+    }
+    world.run().await;
+    // The first of them cannot be read: nothing but its own item is wrong.
+    let bad = world.conversation(ANA).await.id;
+    let damage = async |owed: AttributeValue| {
+        let text = |it: &str| AttributeValue::S(it.to_owned());
+        let update = world.dynamo.client("test").update_item().table_name(&world.template.tables["ConversationsTable"].name);
+        let update = update.key("pk", text(&format!("CONVERSATION#{bad}"))).key("sk", text("STATE"));
+        let update = update.update_expression("SET handling = :handling").expression_attribute_values(":handling", owed);
+        update.send().await.expect("the engine answers");
+    };
+    damage(AttributeValue::S("no such thing".to_owned())).await;
+    let walked = world.walk().await;
+    world.settle().await;
+    assert_eq!((walked.conversations, walked.turns, walked.left, walked.failed), (2, 1, 0, 1));
+    assert_eq!(world.turns().len(), 1);
+    damage(AttributeValue::Null(true)).await;
+    let walked = world.walk().await;
+    world.settle().await;
+    assert_eq!((walked.turns, walked.failed, world.turns().len()), (1, 0, 2), "mended, it is handed over");
+}
+
+#[tokio::test]
+async fn a_walk_looks_at_a_hundred_conversations_and_the_next_one_at_the_rest() {
+    let world = World::new().await;
+    for index in 0..103 {
+        let id = ConversationId::parse(format!("{index:022}")).expect("22 characters");
+        world.store.list_owed(&connection_id(), &id, world.now().minus(HOUR)).await.expect("the store answers");
+    }
+    let walks = [world.walk().await, world.walk().await, world.walk().await];
+    assert_eq!(walks.map(|it| (it.conversations, it.left)), [(100, 3), (3, 0), (0, 0)]);
+}
+
+#[tokio::test]
+async fn an_end_of_what_is_owed_that_never_came_is_given_up_after_eight_days() {
+    let world = World::new().await;
+    world.agent_is_silent();
+    world.stop().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let id = world.conversation(ANA).await.id;
+    let never_came =
+        MessageKey { conversation: id.clone(), at: world.now().minus(SECOND), id: MessageId::parse("nothere").expect("an id") };
+    let lose = |it: &mut Conversation| it.owed = it.owed.clone().map(|owed| Span { first: never_came.clone(), ..owed });
+    world.store.change_conversation(&id, lose).await.expect("the store answers").expect("it is there");
+    world.run().await;
+    world.sleep(DAY * 7).await;
+    assert_eq!(world.walk().await.left, 1, "its put may be still to come");
+    world.sleep(DAY).await;
+    assert_eq!(world.walk().await.left, 0);
+    assert_eq!(world.conversation(ANA).await.owed, None);
+    world.settle().await;
+    assert_eq!(world.words_told(), ["hello"]);
+}
+
+#[tokio::test]
+async fn what_is_owed_goes_to_the_agent_that_the_number_has_by_then() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        world.stop().await;
+        world.writes(ANA, "hello");
+        world.settle().await;
+        world.gives_number_to(NUMBER, Some("other")).await;
+        world.run().await;
+        assert_eq!(world.walk().await.turns, 1);
+        world.settle().await;
+        assert_eq!(world.turns()[0].agent.as_str(), "other");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_owed_on_a_number_without_an_agent_is_kept_for_people_and_named_as_missed_later() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        world.stop().await;
+        world.writes(ANA, "hello");
+        world.settle().await;
+        world.gives_number_to(NUMBER, None).await;
+        world.run().await;
+        let walked = world.walk().await;
+        assert_eq!((walked.turns, walked.left), (0, 0));
+        world.settle().await;
+        assert_eq!(world.words_told(), [""; 0]);
+        world.gives_number_to(NUMBER, Some("other")).await;
+        world.sleep(MINUTE).await;
+        world.writes(ANA, "is anybody there?");
+        world.settle().await;
+        let turn = &world.turns()[0];
+        assert_eq!((world.turns().len(), turn.agent.as_str(), words(&turn.content)), (1, "other", "is anybody there?".to_owned()));
+        assert_eq!(turn.missed.iter().map(|it| it.text.clone()).collect::<Vec<_>>(), [Some("hello".to_owned())]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_decided_on_one_number_holds_though_the_customer_writes_to_another_meanwhile() {
+    let world = World::new().await;
+    world.agent_is_silent();
+    world.writes(ANA, "hello");
+    world.settle().await;
+    world.hand(ANA, true).await;
+    world.sleep(MINUTE).await;
+    world.writes(ANA, "to Eva");
+    world.settle().await;
+    world.sleep(MINUTE).await;
+    world.hand(ANA, false).await;
+    world.sleep(MINUTE).await;
+    // The first message is decided on, and not handed over before the second one is.
+    world.sqs.faults().add(Rule::every(Fault::AccessDenied).of("SendMessageBatch").by("inbound").times(1));
+    world.writes(ANA, "one");
+    world.settle().await;
+    world.writes_to(OTHER_NUMBER, ANA, "two");
+    world.settle().await;
+    assert_eq!(world.words_told(), ["hello", "two"], "the first one is still to come");
+    world.pass(MINUTE * 10).await;
+    assert_eq!(world.words_told(), ["hello", "two", "one"]);
+    let missed: Vec<Vec<Option<String>>> = world.turns().iter().map(|it| it.missed.iter().map(|it| it.text.clone()).collect()).collect();
+    assert_eq!(missed, [vec![], vec![], vec![Some("to Eva".to_owned())]]);
 }

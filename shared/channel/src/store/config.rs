@@ -89,20 +89,20 @@ struct LogLine {
 }
 
 impl Store {
-    /// A connection; strongly if `fresh`.
+    /// A connection, as it is now.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn connection(&self, id: &ConnectionId, fresh: bool) -> Result<Option<StoredConnection>, StoreError> {
-        Ok(self.dynamo.get(&keys::connection(id), read(fresh)).await?.map(|it| it.value))
+    pub async fn connection(&self, id: &ConnectionId) -> Result<Option<StoredConnection>, StoreError> {
+        Ok(self.dynamo.get(&keys::connection(id), Read::Strong).await?.map(|it| it.value))
     }
 
-    /// An app; strongly if `fresh`.
+    /// An app, as it is now.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn app(&self, id: &AppId, fresh: bool) -> Result<Option<App>, StoreError> {
-        Ok(self.dynamo.get(&keys::app(id), read(fresh)).await?.map(|it| it.value))
+    pub async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError> {
+        Ok(self.dynamo.get(&keys::app(id), Read::Strong).await?.map(|it| it.value))
     }
 
     /// A number; strongly if `fresh`.
@@ -113,12 +113,12 @@ impl Store {
         Ok(self.dynamo.get(&keys::number(id), read(fresh)).await?.map(|it| it.value))
     }
 
-    /// An agent on a connection; strongly if `fresh`.
+    /// An agent on a connection, as it is now.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn attachment(&self, connection: &ConnectionId, agent: &AgentId, fresh: bool) -> Result<Option<Attachment>, StoreError> {
-        Ok(self.dynamo.get(&keys::attachment(connection, agent), read(fresh)).await?.map(|it| it.value))
+    pub async fn attachment(&self, connection: &ConnectionId, agent: &AgentId) -> Result<Option<Attachment>, StoreError> {
+        Ok(self.dynamo.get(&keys::attachment(connection, agent), Read::Strong).await?.map(|it| it.value))
     }
 
     /// The connections that use a WhatsApp Business account.

@@ -1,5 +1,6 @@
 //! Items of the table `messages`: what customers wrote, what we sent, and what was remarked on either.
 
+use domain::conversation::Span;
 use domain::customer::Customer;
 use domain::ids::{AgentId, ConnectionId, ConversationId, MessageId, MessageKey, NumberId, Wamid};
 use domain::message::Event;
@@ -412,11 +413,19 @@ impl RemarkKind {
 impl Store {
     /// Keeps a message unless it is there; then what is there. Long content is written first, beside it.
     async fn put_message(&self, key: &MessageKey, mut item: MessageItem) -> Result<Written<MessageItem>, StoreError> {
-        if let Some((json, _)) = item.json_mut().filter(|(json, inline)| json.len() > *inline) {
-            let body = MessageItem::Body { json: std::mem::take(json) };
+        let long = item.json_mut().filter(|(json, inline)| json.len() > *inline).map(|(json, _)| std::mem::take(json));
+        let Some(json) = long else { return self.dynamo.put(&keys::message(key), &item, None, None, Condition::Absent).await };
+        // A repeat with other words must not change those of the message that is there.
+        let body = MessageItem::Body { json };
+        let beside: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, None, Condition::Absent).await?;
+        let written = self.dynamo.put(&keys::message(key), &item, None, None, Condition::Absent).await?;
+        if let (Written::Done, Written::Lost(Some(left))) = (&written, beside)
+            && left != body
+        {
+            // Somebody stopped between the two writes: their words were never sent.
             let _: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, None, Condition::Always).await?;
         }
-        self.dynamo.put(&keys::message(key), &item, None, None, Condition::Absent).await
+        Ok(written)
     }
 
     /// Keeps a customer's message: false if it was there already. Only this creates one.
@@ -616,6 +625,24 @@ impl Store {
     ) -> Result<Vec<Sorted>, StoreError> {
         let (from, to) = (format!("{}#", from.sortable()), format!("{}#~", to.sortable()));
         self.sorted(parts, Range { from: &from, to: &to, newest_first: false, limit: None }).await
+    }
+
+    /// The first messages of a span, wherever in the parts of a conversation they lie, in order; long content is joined in.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn first_messages(
+        &self,
+        parts: impl IntoIterator<Item = &ConversationId>,
+        span: &Span,
+        limit: usize,
+    ) -> Result<Vec<Sorted>, StoreError> {
+        let (from, to) = (span.first.sort_key(), format!("{}#~", span.last.sort_key()));
+        // A message may have its content beside it: at most twice as many items.
+        let range = Range { from: &from, to: &to, newest_first: false, limit: Some(limit * 2) };
+        let mut found = self.sorted(parts, range).await?;
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// The newest messages of a conversation and its parts, newest first.

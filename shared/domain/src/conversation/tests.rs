@@ -27,7 +27,7 @@ fn agent() -> AgentId {
 }
 
 fn facts() -> Facts {
-    Facts { agent: Some(agent()), is_running: true, claimed_at: Timestamp::default() }
+    Facts { agent: Some(agent()), is_running: true, is_behind: false, claimed_at: Timestamp::default() }
 }
 
 fn named(name: char) -> Conversation {
@@ -319,6 +319,21 @@ proptest! {
         prop_assert_eq!(&it, &before);
         let mut merged = named('z').merged(it);
         prop_assert_eq!(&told.to(&mut merged, &facts, later), &first, "also when the conversation was merged since");
+    }
+
+    #[test]
+    fn what_was_decided_on_one_number_holds_whatever_is_told_on_another(
+        mut it in conversation('a'),
+        at in time(),
+        on_other in vec((0..KINDS, time()), 0..4),
+    ) {
+        let told = Told { name: "wamid.new".to_owned(), number: number(1), event: text("wamid.new", at) };
+        let first = told.to(&mut it, &facts(), NOW);
+        for (index, (kind, at)) in on_other.into_iter().enumerate() {
+            let name = format!("wamid.other.{index}");
+            Told { event: event(kind, &name, at), number: number(2), name }.to(&mut it, &facts(), NOW);
+        }
+        prop_assert_eq!(told.to(&mut it, &facts(), NOW), first);
     }
 
     #[test]

@@ -111,6 +111,18 @@ impl World {
         put.item("inbound", AttributeValue::Bool(false)).send().await.expect("the engine answers");
     }
 
+    /// Another agent has Inbound on a number, or none.
+    pub async fn gives_number_to(&self, number: &str, agent: Option<&str>) {
+        let text = |it: &str| AttributeValue::S(it.to_owned());
+        let update = self.dynamo.client("test").update_item().table_name(&self.template.tables["ConfigTable"].name);
+        let update = update.key("pk", text(&format!("NUMBER#{number}"))).key("sk", text("META"));
+        let update = match agent {
+            Some(agent) => update.update_expression("SET #agent = :agent").expression_attribute_values(":agent", text(agent)),
+            None => update.update_expression("REMOVE #agent"),
+        };
+        update.expression_attribute_names("#agent", "agent").send().await.expect("the engine answers");
+    }
+
     /// A number is taken out of the connection.
     pub async fn removes_number(&self, number: &str) {
         let change = |it: &channel::store::StoredConnection| {
