@@ -146,8 +146,8 @@ async fn serve(
     wake_functions(&http, settings, &template).await.map_err(|it| anyhow::anyhow!("{it:#}\n{}", look_at_log(children)))?;
     step.done();
 
-    let mut events = start_platform(platform, state, queues(&aws, &stack)?, &stopping);
-    if settings.demo.is_played {
+    let mut events = start_platform(platform, state, queues(&aws, &stack)?, &stopping, settings.has_agent);
+    if settings.demo.is_played && settings.has_agent {
         println!("\nA customer ({}) writes to number {}. Times are UTC.\n", settings.demo.phone, settings.demo.numbers[0]);
         if let Err(error) = conversation::play(&phone, &settings.demo.numbers[0], &mut events).await {
             // The stack stays up, so that the reason can be looked for.
@@ -164,6 +164,7 @@ fn start_platform(
     state: &State,
     queues: Queues,
     stopping: &watch::Receiver<bool>,
+    has_agent: bool,
 ) -> mpsc::UnboundedReceiver<feed::Told> {
     let polling = |queue, log| Polling { queues: queues.clone(), queue, log: state.file(log), stopping: stopping.clone() };
     let turns = polling(Queue::Turns, "turns.jsonl");
@@ -176,7 +177,9 @@ fn start_platform(
         }
         std::future::ready(Ok(()))
     }));
-    platform.spawn(turns.run(move |body| agent::answer(queues.clone(), body)));
+    if has_agent {
+        platform.spawn(turns.run(move |body| agent::answer(queues.clone(), body)));
+    }
     told
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) demo: Demo,
     /// Where state and logs lie: `<target>/local`. `LOCAL_STATE`.
     pub(crate) state: PathBuf,
+    /// Whether the example agent takes turns; without it they wait for one of yours. `EXAMPLE_AGENT=0` leaves it out.
+    pub(crate) has_agent: bool,
     /// Whether the state of earlier runs is thrown away first. `FRESH=1`.
     pub(crate) is_fresh: bool,
     /// Where programs, state and logs lie.
@@ -106,6 +108,7 @@ impl Settings {
                 is_played: reader.text("DEMO_CONVERSATION", "1") != "0",
             },
             state: reader.text("LOCAL_STATE", &places.target.join("local").to_string_lossy()).into(),
+            has_agent: reader.text("EXAMPLE_AGENT", "1") != "0",
             is_fresh: reader.text("FRESH", "0") == "1",
             places,
         };
@@ -183,6 +186,7 @@ mod tests {
         assert_eq!(settings.demo.numbers, ["100000000000001", "100000000000002"]);
         assert_eq!(settings.demo.app_secret, "local-app-secret");
         assert!(!settings.is_fresh);
+        assert!(settings.has_agent);
         assert!(settings.demo.is_played);
         assert_eq!(settings.state, Path::new("/somewhere/target/local"));
         assert_eq!(settings.places.tool("ministack"), Path::new("/somewhere/target/venv/bin/ministack"));
@@ -196,8 +200,10 @@ mod tests {
             ("DEMO_TENANT", ""),
             ("FRESH", "1"),
             ("DEMO_CONVERSATION", "0"),
+            ("EXAMPLE_AGENT", "0"),
         ])
         .expect("all are good");
+        assert!(!settings.has_agent);
         assert_eq!(settings.gateway.to_string(), "[::1]:9000");
         assert_eq!(settings.demo.numbers, ["1", "2", "3"]);
         assert_eq!(settings.demo.tenant, "demo");
