@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 const NUMBER: &str = "100000000000001";
 const OTHER_NUMBER: &str = "100000000000002";
-/// How long anything may take that takes a second: machines are slow, and what was interrupted is held for as long as its queue's visibility.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long anything may take that takes a second: machines are slow, and what was interrupted is held for as long as its queue's
+/// visibility, which is four minutes for replies.
+const PATIENCE: Duration = Duration::from_secs(420);
 
 /// A running stack with a folder and ports of its own.
 struct Stack {
