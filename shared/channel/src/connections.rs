@@ -106,11 +106,12 @@ pub async fn install(store: &Store, vault: &Vault, new: &NewConnection, now: Tim
             numbers: new.numbers.clone(),
             lifecycle: Lifecycle::running(now),
             token_generation: 1,
+            marketing_messages: false,
+            utility_exempt: false,
         },
         access_token: vault.seal(&new.access_token, &AdditionalData::of_connection(new.id.as_str(), "access_token"))?,
     };
-    let number =
-        |id: &NumberId| NumberItem { id: id.clone(), connection: new.id.clone(), claimed_at: now, agent: new.agent.clone(), fault: None };
+    let number = |id: &NumberId| NumberItem::claimed(id.clone(), new.id.clone(), new.agent.clone(), now);
     let numbers: Vec<NumberItem> = new.numbers.iter().map(number).collect();
     let attachment = |agent: &AgentId| Attachment { connection: new.id.clone(), agent: agent.clone(), inbound: true };
     let attachments: Vec<Attachment> = new.agent.iter().map(attachment).collect();

@@ -104,6 +104,29 @@ pub struct Connection {
     pub lifecycle: Lifecycle,
     /// Grows with every replacement of the access token.
     pub token_generation: u64,
+    /// Marketing templates go out through Meta's Marketing Messages API.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub marketing_messages: bool,
+    /// Utility templates are exempt from the repeat guard.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub utility_exempt: bool,
+}
+
+/// How Meta judges a number by what customers did with its messages in the last days.
+///
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Quality {
+    /// High.
+    Green,
+    /// Medium.
+    Yellow,
+    /// Low: first sends go out from better numbers while there are any.
+    Red,
+    /// Not judged.
+    #[serde(other)]
+    Unknown,
 }
 
 #[cfg(test)]

@@ -12,5 +12,6 @@ pub mod outgoing;
 pub mod person;
 pub mod refusal;
 pub mod status;
+pub mod template;
 pub mod time;
 pub mod window;

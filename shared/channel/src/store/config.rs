@@ -1,6 +1,6 @@
 //! Items of the table `config`: connections, apps, numbers, attachments, log lines.
 
-use domain::connection::{Connection, State};
+use domain::connection::{Connection, Quality, State};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,10 @@ use crate::vault::Sealed;
 
 /// Log lines are kept for this long, in seconds: 30 days.
 const LOG_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// What a number may send and receive together in a second, unless Meta has raised it:
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput>.
+pub const STANDARD_THROUGHPUT: u32 = 80;
 
 /// A connection with its sealed secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +69,26 @@ pub struct NumberItem {
     /// Meta's code of the fault that keeps it from sending, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<u32>,
+    /// How many messages a second it may send and receive together, if Meta has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<u32>,
+    /// Meta's judgement, if it has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+}
+
+impl NumberItem {
+    /// A number that a connection claims at `claimed_at`.
+    #[must_use]
+    pub fn claimed(id: NumberId, connection: ConnectionId, agent: Option<AgentId>, claimed_at: Timestamp) -> Self {
+        Self { id, connection, claimed_at, agent, fault: None, throughput: None, quality: None }
+    }
+
+    /// How many messages a second it may send and receive together.
+    #[must_use]
+    pub fn per_second(&self) -> u32 {
+        self.throughput.unwrap_or(STANDARD_THROUGHPUT)
+    }
 }
 
 /// An agent on a connection.

@@ -9,7 +9,7 @@ mod dynamo;
 mod keys;
 mod messages;
 
-pub use config::{App, AppOwner, Attachment, Changed, NumberItem, StoredConnection};
+pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
 pub use conversations::{Addressed, Stored};
 pub use dynamo::Tables;
 pub use messages::{
