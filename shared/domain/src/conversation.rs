@@ -10,6 +10,7 @@ use crate::customer::{Address, Bsuid, Customer, Phone};
 use crate::ids::{AgentId, ConnectionId, ConversationId, MessageKey, NumberId};
 use crate::message::{Event, Handover, Kept, Opens, Preference, Turns};
 use crate::refusal::Refusal;
+use crate::template::Category;
 use crate::time::Timestamp;
 use crate::window::Window;
 
@@ -43,7 +44,8 @@ pub struct Known {
 pub struct Sender {
     /// The number.
     pub number: NumberId,
-    /// Meta's time of the message that made it the sender.
+    /// Meta's time of the customer's message that made it the sender; the beginning of time if a template did, so that any word of the
+    /// customer's outranks it: only the number that they wrote to has a window.
     pub at: Timestamp,
 }
 
@@ -54,6 +56,18 @@ pub struct Unanswered {
     pub message: MessageKey,
     /// When it was reserved.
     pub since: Timestamp,
+}
+
+impl Unanswered {
+    /// Is it this message's? A merge since may have changed the conversation in its key, but not the rest of it.
+    #[must_use]
+    pub fn is_of(&self, message: &MessageKey) -> bool {
+        (self.message.at, &self.message.id) == (message.at, &message.id)
+    }
+
+    fn is_passed_by(&self, send: &TemplateSend<'_>) -> bool {
+        self.is_of(send.message) || send.resends.is_some_and(|it| self.is_of(it))
+    }
 }
 
 /// Who answers.
@@ -90,6 +104,15 @@ pub struct OptOut {
     /// The word.
     pub preference: Preference,
     /// Its time.
+    pub at: Timestamp,
+}
+
+/// The business was told never to contact the customer with a template, or that it may again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoNotContact {
+    /// May no template be sent?
+    pub is_set: bool,
+    /// When that was said; the latest word wins.
     pub at: Timestamp,
 }
 
@@ -183,6 +206,47 @@ pub enum Standing {
     },
 }
 
+/// A template that wants to go out, as far as the rules of a conversation go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateSend<'a> {
+    /// Its message.
+    pub message: &'a MessageKey,
+    /// What the template is for.
+    pub category: &'a Category,
+    /// Are utility templates exempt from the repeat guard?
+    pub utility_exempt: bool,
+    /// The message of unknown outcome that it is sent again for.
+    pub resends: Option<&'a MessageKey>,
+}
+
+impl TemplateSend<'_> {
+    /// Does the repeat guard concern it? A second login code is no second campaign.
+    fn is_guarded(&self) -> bool {
+        match self.category {
+            Category::Authentication => false,
+            Category::Utility => !self.utility_exempt,
+            Category::Marketing | Category::Other(_) => true,
+        }
+    }
+
+    /// May customers have refused it? What is not known here counts as marketing.
+    fn is_marketing(&self) -> bool {
+        match self.category {
+            Category::Authentication | Category::Utility => false,
+            Category::Marketing | Category::Other(_) => true,
+        }
+    }
+}
+
+/// How a template goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// There was no open window: it is shown as what began the conversation.
+    pub has_badge: bool,
+    /// The guard is its own: until an answer, its failure or 24 hours no other template begins the conversation.
+    pub reserves: bool,
+}
+
 /// Who wants to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Author {
@@ -223,6 +287,12 @@ pub struct Conversation {
     /// The newest word on marketing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opt_out: Option<OptOut>,
+    /// The newest word on templates of any kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub do_not_contact: Option<DoNotContact>,
+    /// Until then Meta takes no marketing for this customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marketing_limited_until: Option<Timestamp>,
     /// What the agent missed while a person had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<Span>,
@@ -264,6 +334,8 @@ impl Conversation {
             handling: None,
             control: None,
             opt_out: None,
+            do_not_contact: None,
+            marketing_limited_until: None,
             missed: None,
             owed: None,
             decided: BTreeMap::new(),
@@ -400,9 +472,73 @@ impl Conversation {
         self.windows.insert(number.clone(), it);
     }
 
+    /// Says whether templates may be sent at all; the newest word wins.
+    pub fn set_do_not_contact(&mut self, is_set: bool, at: Timestamp) {
+        self.do_not_contact = later(self.do_not_contact, Some(DoNotContact { is_set, at }), do_not_contact_order);
+    }
+
+    /// Meta takes no marketing for this customer until then.
+    pub fn limit_marketing(&mut self, until: Timestamp) {
+        self.marketing_limited_until = self.marketing_limited_until.max(Some(until));
+    }
+
+    /// The number that the customer knows, if it is one of these.
+    #[must_use]
+    pub fn sender_among(&self, usable: &[NumberId]) -> Option<&NumberId> {
+        self.sender.as_ref().map(|it| &it.number).filter(|it| usable.contains(it))
+    }
+
+    /// May this template go out now? `usable` are the numbers that can send.
+    ///
+    /// # Errors
+    /// The refusal that whoever sends it is told.
+    pub fn admit_template(&self, send: &TemplateSend<'_>, usable: &[NumberId], now: Timestamp) -> Result<Admitted, Refusal> {
+        if self.do_not_contact.is_some_and(|it| it.is_set) {
+            return Err(Refusal::DoNotContact);
+        }
+        if send.is_marketing() {
+            if self.opt_out.is_some_and(|it| it.preference == Preference::Stop) {
+                return Err(Refusal::OptedOut);
+            }
+            if let Some(until) = self.marketing_limited_until.filter(|it| now < *it) {
+                return Err(Refusal::MarketingLimit { until });
+            }
+        }
+        let is_open = matches!(self.standing(now), Standing::Open { .. }) && self.sender_among(usable).is_some();
+        if is_open || !send.is_guarded() {
+            return Ok(Admitted { has_badge: !is_open, reserves: false });
+        }
+        match &self.unanswered {
+            Some(it) if now < it.since.plus(AWAITS_FOR) && !it.is_passed_by(send) => Err(Refusal::AwaitingReply { since: it.since }),
+            Some(_) | None => Ok(Admitted { has_badge: true, reserves: true }),
+        }
+    }
+
+    /// Takes the guard for this template if it needs it, and makes `number` the sender if the customer has none that can send.
+    ///
+    /// # Errors
+    /// As [`Self::admit_template`]; then nothing is changed.
+    pub fn reserve(
+        &mut self,
+        send: &TemplateSend<'_>,
+        usable: &[NumberId],
+        number: &NumberId,
+        now: Timestamp,
+    ) -> Result<Admitted, Refusal> {
+        let admitted = self.admit_template(send, usable, now)?;
+        if self.sender_among(usable).is_none() {
+            self.sender = Some(Sender { number: number.clone(), at: Timestamp::default() });
+        }
+        let is_its_own = self.unanswered.as_ref().is_some_and(|it| it.is_of(send.message));
+        if admitted.reserves && !is_its_own {
+            self.unanswered = Some(Unanswered { message: send.message.clone(), since: now });
+        }
+        Ok(admitted)
+    }
+
     /// Takes back the reservation of this message, and of no other.
     pub fn release_reservation(&mut self, message: &MessageKey) {
-        if self.unanswered.as_ref().is_some_and(|it| it.message == *message) {
+        if self.unanswered.as_ref().is_some_and(|it| it.is_of(message)) {
             self.unanswered = None;
         }
     }
@@ -561,6 +697,8 @@ impl Conversation {
         self.handling = later(self.handling, other.handling, handling_order);
         self.control = later(self.control, other.control, control_order);
         self.opt_out = later(self.opt_out, other.opt_out, opt_out_order);
+        self.do_not_contact = later(self.do_not_contact, other.do_not_contact, do_not_contact_order);
+        self.marketing_limited_until = self.marketing_limited_until.max(other.marketing_limited_until);
         for (number, decided) in other.decided {
             let latest = later(self.decided.remove(&number), Some(decided), |it| (it.message.at, it.message.clone()));
             self.decided.extend(latest.map(|it| (number, it)));
@@ -660,6 +798,11 @@ fn opt_out_order(it: &OptOut) -> (Timestamp, bool) {
     (it.at, it.preference == Preference::Stop)
 }
 
+/// Of two words of one time the one that forbids wins.
+fn do_not_contact_order(it: &DoNotContact) -> (Timestamp, bool) {
+    (it.at, it.is_set)
+}
+
 fn joined_spans(one: Option<Span>, other: Option<Span>) -> Option<Span> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.joined(other)),
@@ -667,5 +810,7 @@ fn joined_spans(one: Option<Span>, other: Option<Span>) -> Option<Span> {
     }
 }
 
+#[cfg(test)]
+mod guard_tests;
 #[cfg(test)]
 mod tests;

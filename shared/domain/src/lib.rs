@@ -11,6 +11,7 @@ pub mod message;
 pub mod outgoing;
 pub mod person;
 pub mod refusal;
+pub mod rotation;
 pub mod status;
 pub mod template;
 pub mod time;

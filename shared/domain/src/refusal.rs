@@ -20,7 +20,7 @@ pub enum Retry {
     },
 }
 
-/// Why a free-form message is not sent.
+/// Why a message is not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The window is closed (or never opened).
@@ -54,6 +54,30 @@ pub enum Refusal {
     PartFailed,
     /// The customer's address cannot be sent to any more.
     NoAddress,
+    /// There is no such connection of this tenant.
+    UnknownConnection,
+    /// The customer has opted out of marketing.
+    OptedOut,
+    /// The business was told not to contact the customer.
+    DoNotContact,
+    /// Meta takes no marketing for this customer for a time.
+    MarketingLimit {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The customer has had this step of the campaign.
+    Duplicate,
+    /// The job came too late.
+    Expired,
+    /// Meta lists no such template.
+    TemplateMissing,
+    /// The template is not approved, or not any more.
+    TemplateNotApproved {
+        /// Meta's word for its status.
+        status: String,
+    },
+    /// A login code needs a phone number.
+    PhoneRequired,
 }
 
 impl Refusal {
@@ -72,6 +96,15 @@ impl Refusal {
             Self::Invalid { .. } => "invalid",
             Self::PartFailed => "part_failed",
             Self::NoAddress => "no_address",
+            Self::UnknownConnection => "unknown_connection",
+            Self::OptedOut => "opted_out",
+            Self::DoNotContact => "do_not_contact",
+            Self::MarketingLimit { .. } => "marketing_limit",
+            Self::Duplicate => "duplicate",
+            Self::Expired => "expired",
+            Self::TemplateMissing => "template_missing",
+            Self::TemplateNotApproved { .. } => "template_not_approved",
+            Self::PhoneRequired => "phone_required",
         }
     }
 
@@ -99,6 +132,23 @@ impl Refusal {
                     .to_owned()
             }
             Self::NoAddress => "No address of this customer can be sent to. Wait until they write.".to_owned(),
+            Self::UnknownConnection => "This tenant has no such connection. Take its id from the list of connections.".to_owned(),
+            Self::OptedOut => "The customer has opted out of marketing. Utility templates may still be sent.".to_owned(),
+            Self::DoNotContact => "The customer must not be contacted with templates. Wait until they write.".to_owned(),
+            Self::MarketingLimit { .. } => {
+                "WhatsApp delivers no more marketing to this customer for now. Send it again later, or wait until they write.".to_owned()
+            }
+            Self::Duplicate => "This customer has had this step of the campaign. Nothing was sent again.".to_owned(),
+            Self::Expired => "The job came after the time until which it was worth sending. Send it with a later `not_after`.".to_owned(),
+            Self::TemplateMissing => {
+                "There is no such template in this language. Check name and language in WhatsApp Manager, then send again.".to_owned()
+            }
+            Self::TemplateNotApproved { status } => {
+                format!("The template cannot be sent: WhatsApp says {status}. Look at it in WhatsApp Manager, or choose another.")
+            }
+            Self::PhoneRequired => {
+                "Login codes go to phone numbers only, and of this customer only a user id is known. Ask for the number.".to_owned()
+            }
         }
     }
 
@@ -106,7 +156,16 @@ impl Refusal {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NotAttached | Self::NotRunning | Self::Invalid { .. } | Self::UnknownConversation => Retry::Fix,
+            Self::NotAttached
+            | Self::NotRunning
+            | Self::Invalid { .. }
+            | Self::UnknownConversation
+            | Self::UnknownConnection
+            | Self::TemplateMissing
+            | Self::TemplateNotApproved { .. }
+            | Self::PhoneRequired => Retry::Fix,
+            Self::MarketingLimit { until } => Retry::Later { retry_at: *until },
+            Self::OptedOut | Self::DoNotContact | Self::Duplicate | Self::Expired => Retry::Never,
             Self::TemplateOnly { .. }
             | Self::AwaitingReply { .. }
             | Self::TakenByPerson
@@ -149,6 +208,15 @@ mod tests {
             (Refusal::Invalid { problems: vec!["id: no UUIDv7; send one.".to_owned()] }, "invalid", Retry::Fix),
             (Refusal::PartFailed, "part_failed", Retry::Never),
             (Refusal::NoAddress, "no_address", Retry::Never),
+            (Refusal::UnknownConnection, "unknown_connection", Retry::Fix),
+            (Refusal::OptedOut, "opted_out", Retry::Never),
+            (Refusal::DoNotContact, "do_not_contact", Retry::Never),
+            (Refusal::MarketingLimit { until: AT }, "marketing_limit", Retry::Later { retry_at: AT }),
+            (Refusal::Duplicate, "duplicate", Retry::Never),
+            (Refusal::Expired, "expired", Retry::Never),
+            (Refusal::TemplateMissing, "template_missing", Retry::Fix),
+            (Refusal::TemplateNotApproved { status: "PAUSED".to_owned() }, "template_not_approved", Retry::Fix),
+            (Refusal::PhoneRequired, "phone_required", Retry::Fix),
         ]
     }
 
