@@ -86,6 +86,8 @@ pub(crate) async fn tell(queues: &Queues, it: Stepped<'_>) -> Result<(), QueueEr
         note,
         retry,
         pricing: it.message.pricing.clone(),
+        campaign: it.message.campaign.clone(),
+        template_badge: it.message.template_badge,
     };
     let attempt = it.attempt.to_string();
     let parts = ["state", it.key.id.as_str(), attempt.as_str(), it.step];

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use domain::connection;
 use domain::conversation::Answerer;
-use domain::customer::Customer;
-use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, NumberId, TenantId, WabaId, Wamid};
+use domain::customer::{Bsuid, Customer, Phone};
+use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, Malformed, NumberId, TenantId, WabaId, Wamid};
 use domain::message::{Content, Event, Preference, Profile, Referral};
 use domain::outgoing::Outgoing;
 use domain::refusal::Retry;
 use domain::status::{Fault, Pricing, State, Step};
+use domain::template::{Language, TemplateName, Values};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -274,6 +275,127 @@ pub struct Reply {
     pub handover: bool,
 }
 
+/// To whom a template goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum To {
+    /// A phone number with its country code.
+    Phone(Phone),
+    /// Meta's business-scoped user id.
+    Bsuid(Bsuid),
+    /// The customer of a conversation.
+    Conversation(ConversationId),
+}
+
+/// A text of 1 to 200 characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(String);
+
+impl Label {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = Malformed;
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        let is_well = (1..=200).contains(&text.chars().count());
+        if is_well { Ok(Self(text)) } else { Err(Malformed { what: "label", expected: "1 to 200 characters" }) }
+    }
+}
+
+impl std::convert::From<Label> for String {
+    fn from(it: Label) -> Self {
+        it.0
+    }
+}
+
+impl JsonSchema for Label {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Label".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": 200 })
+    }
+}
+
+/// A field of a participant: a text, a number, or true or false. It is kept as the text that a message shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Scalar(pub String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(it) => Ok(Self(it)),
+            serde_json::Value::Number(it) => Ok(Self(it.to_string())),
+            serde_json::Value::Bool(it) => Ok(Self(it.to_string())),
+            _ => Err(serde::de::Error::custom("expected a text, a number, or true or false")),
+        }
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+/// `template-sends`: an approved template for one customer, from a campaign engine or from a person who begins or continues a conversation.
+///
+/// Fair queue: message group (optional) the connection. The same `id` is sent once, however often it is queued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TemplateSend {
+    /// The version.
+    pub v: V1,
+    /// A UUIDv7 of the sender's own: the idempotency key. Its time is the job's own time.
+    pub id: String,
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// To whom.
+    pub to: To,
+    /// The template's name.
+    pub template: TemplateName,
+    /// Its language: `es_MX` or `es-MX`.
+    pub language: Language,
+    /// The values for its variables.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub values: Values,
+    /// The fields that values of the form `{"field": "…"}` name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub participant: BTreeMap<String, Scalar>,
+    /// After this time (milliseconds since the Unix epoch) it is not worth sending; without it, 24 hours after the job's own time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// A step of a campaign: a second job for the same customer and step is refused as `duplicate`, whatever its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Label>,
+    /// The engine's own words for the campaign: they come back on every event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Label>,
+    /// The person or agent who sends it; without it, a campaign does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Author>,
+    /// The message, as the feed names it, that ended `unconfirmed` and is sent again by this: its reservation lets this one pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resends: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(it: &T) -> bool {
+    *it == T::default()
+}
+
 /// `events`: what the platform must know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FeedEvent {
@@ -338,13 +460,20 @@ pub enum Happened {
         /// What Meta charges.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pricing: Option<Pricing>,
+        /// The campaign's own words for itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        campaign: Option<String>,
+        /// It is a template that went out without an open window.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        template_badge: bool,
     },
     /// A send was refused, with what to do instead.
     #[serde(rename = "send.refused")]
     SendRefused {
-        /// The conversation.
-        conversation: ConversationId,
-        /// The message.
+        /// The conversation: of an `awaiting_reply`, the one that waits. Absent where the job led to none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<ConversationId>,
+        /// The message; the job's id where it became none.
         message: String,
         /// The code.
         code: String,
@@ -356,6 +485,9 @@ pub enum Happened {
         /// Whether to send the same again.
         #[serde(flatten)]
         retry: Retry,
+        /// The campaign's own words for itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        campaign: Option<String>,
     },
     /// A connection changed its state.
     #[serde(rename = "connection.state")]
@@ -382,6 +514,14 @@ pub enum Happened {
         conversation: ConversationId,
         /// The word.
         preference: Preference,
+    },
+    /// Whether templates may be sent to a customer has changed.
+    #[serde(rename = "do_not_contact")]
+    DoNotContact {
+        /// The conversation.
+        conversation: ConversationId,
+        /// May none be sent?
+        is_set: bool,
     },
     /// Who answers has changed.
     #[serde(rename = "handling")]

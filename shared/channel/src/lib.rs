@@ -14,6 +14,7 @@ pub mod inbound;
 pub mod ingest;
 pub mod jobs;
 mod opaque;
+mod outbox;
 pub mod owed;
 pub mod people;
 pub mod queues;

@@ -76,10 +76,10 @@ impl Pace {
         self.interval_us.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
-    /// When the slot of this index (from 0) begins: in the millisecond after it, so never too early.
+    /// When so many slots begin, of which the first is at `first_us`: each in the millisecond after it, so never too early.
     #[must_use]
-    pub fn slot(self, slots: Slots, index: usize) -> Timestamp {
-        Timestamp::from_millis((slots.first_us + self.length_us(index) + 999) / 1_000)
+    pub fn times(self, first_us: i64, count: usize) -> Vec<Timestamp> {
+        (0..count).map(|index| Timestamp::from_millis((first_us + self.length_us(index) + 999) / 1_000)).collect()
     }
 }
 
@@ -121,8 +121,8 @@ mod tests {
         let horizon = Duration::from_secs(2);
         let slots = pace.room(None, 25, NOW, horizon);
         assert_eq!((slots.first_us, slots.count), (micros(NOW), 25));
-        assert_eq!(pace.slot(slots, 0), NOW);
-        assert_eq!(pace.slot(slots, 3), NOW.plus(Duration::from_millis(51)), "every 16,667 microseconds");
+        let times = pace.times(slots.first_us, 4);
+        assert_eq!((times[0], times[3]), (NOW, NOW.plus(Duration::from_millis(51))), "every 16,667 microseconds");
         assert_eq!(pace.room(Some(micros(NOW.plus(horizon))), 25, NOW, horizon).count, 0);
         assert_eq!(pace.room(None, 1_000, NOW, horizon).count, 120, "two seconds of sixty");
         assert_eq!(Pace::new(5, 1.0).room(Some(micros(NOW) + 1_900_000), 25, NOW, horizon).count, 1);
@@ -153,9 +153,8 @@ mod tests {
             for (wanted, pause) in asked {
                 now = now.plus(Duration::from_millis(pause));
                 let slots = pace.room(free_at, wanted, now, horizon);
-                for index in 0..slots.count {
-                    prop_assert!(pace.slot(slots, index) >= now);
-                    prop_assert!(pace.slot(slots, index) <= now.plus(horizon));
+                for (index, at) in pace.times(slots.first_us, slots.count).into_iter().enumerate() {
+                    prop_assert!(now <= at && at <= now.plus(horizon));
                     given.push(slots.first_us + pace.length_us(index));
                 }
                 free_at = Some(slots.first_us + pace.length_us(slots.count));

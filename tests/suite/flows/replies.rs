@@ -190,7 +190,8 @@ async fn words_that_were_written_by_a_sender_that_died_are_not_kept_for_those_of
     let claim = async |word: &str| {
         let content = serde_json::json!({ "text": word.repeat(200) }).to_string();
         let (number, to) = (NumberId::parse(NUMBER).expect("an id"), conversation.customer().expect("a customer"));
-        let message = Outbound::claimed(connection_id(), number, "text", content, Writer::Agent(agent_id()), to, world.now());
+        let draft = Outbound::draft(connection_id(), "text", content, Writer::Agent(agent_id()));
+        let message = draft.claimed(number, to, world.now());
         world.store.claim(&key, message).await
     };
     // The words are written beside the message, the message is not.

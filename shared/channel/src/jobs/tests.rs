@@ -22,12 +22,13 @@ fn job<T: JsonSchema + Serialize + DeserializeOwned>(name: &'static str) -> Job 
 }
 
 /// Every job, under the name of its queue.
-fn jobs() -> [Job; 7] {
+fn jobs() -> [Job; 8] {
     [
         job::<Written>("inbound"),
         job::<Told>("statuses"),
         job::<Turn>("turns"),
         job::<Reply>("replies"),
+        job::<TemplateSend>("template-sends"),
         job::<FeedEvent>("events"),
         job::<Probe>("probes"),
         job::<Quarantined>("quarantine"),

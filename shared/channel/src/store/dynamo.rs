@@ -83,7 +83,7 @@ impl Write {
 /// A merge into an item that is true in any order: so it needs no read.
 pub(crate) struct Update {
     sets: Vec<(Vec<String>, AttributeValue, bool)>,
-    increments: Vec<String>,
+    adds: Vec<(String, i64)>,
     removes: Vec<Vec<String>>,
     conditions: Vec<UpdateCondition>,
 }
@@ -91,6 +91,8 @@ pub(crate) struct Update {
 enum UpdateCondition {
     Present(Vec<String>),
     Equals(Vec<String>, AttributeValue),
+    Between(Vec<String>, AttributeValue, AttributeValue),
+    AbsentOrBelow(Vec<String>, AttributeValue),
 }
 
 fn path(text: &str) -> Vec<String> {
@@ -100,7 +102,12 @@ fn path(text: &str) -> Vec<String> {
 impl Update {
     /// An update of an item that exists.
     pub(crate) fn existing() -> Self {
-        Self { sets: Vec::new(), increments: Vec::new(), removes: Vec::new(), conditions: vec![UpdateCondition::Present(path("pk"))] }
+        Self { conditions: vec![UpdateCondition::Present(path("pk"))], ..Self::of_any() }
+    }
+
+    /// An update of an item that comes to be by it, if it is not there.
+    pub(crate) fn of_any() -> Self {
+        Self { sets: Vec::new(), adds: Vec::new(), removes: Vec::new(), conditions: Vec::new() }
     }
 
     /// Sets an attribute (`a` or `a.b`).
@@ -115,9 +122,9 @@ impl Update {
         Ok(self)
     }
 
-    /// Adds one to a number.
-    pub(crate) fn increment(mut self, name: &str) -> Self {
-        self.increments.push(name.to_owned());
+    /// Adds to a number, which is nothing where it is absent.
+    pub(crate) fn add(mut self, name: &str, more: i64) -> Self {
+        self.adds.push((name.to_owned(), more));
         self
     }
 
@@ -138,6 +145,18 @@ impl Update {
         self
     }
 
+    /// Only if the attribute is one of these numbers, both included.
+    pub(crate) fn when_between(mut self, name: &str, from: i64, to: i64) -> Self {
+        self.conditions.push(UpdateCondition::Between(path(name), number(from), number(to)));
+        self
+    }
+
+    /// Only if the attribute is not there, or below this number.
+    pub(crate) fn when_absent_or_below(mut self, name: &str, limit: i64) -> Self {
+        self.conditions.push(UpdateCondition::AbsentOrBelow(path(name), number(limit)));
+        self
+    }
+
     fn expressions(self) -> Expressions {
         let mut it = Expressions::default();
         let mut clauses = Vec::new();
@@ -153,9 +172,8 @@ impl Update {
         if !removes.is_empty() {
             clauses.push(format!("REMOVE {}", removes.join(", ")));
         }
-        let one = AttributeValue::N("1".to_owned());
         let adds: Vec<String> =
-            self.increments.iter().map(|name| format!("{} {}", it.name(std::slice::from_ref(name)), it.value(one.clone()))).collect();
+            self.adds.iter().map(|(name, more)| format!("{} {}", it.name(std::slice::from_ref(name)), it.value(number(*more)))).collect();
         if !adds.is_empty() {
             clauses.push(format!("ADD {}", adds.join(", ")));
         }
@@ -165,6 +183,11 @@ impl Update {
             .map(|condition| match condition {
                 UpdateCondition::Present(path) => format!("attribute_exists({})", it.name(&path)),
                 UpdateCondition::Equals(path, value) => format!("{} = {}", it.name(&path), it.value(value)),
+                UpdateCondition::Between(path, from, to) => format!("{} BETWEEN {} AND {}", it.name(&path), it.value(from), it.value(to)),
+                UpdateCondition::AbsentOrBelow(path, limit) => {
+                    let name = it.name(&path);
+                    format!("(attribute_not_exists({name}) OR {name} < {})", it.value(limit))
+                }
             })
             .collect();
         it.update = clauses.join(" ");
@@ -289,7 +312,7 @@ impl Dynamo {
             .key("pk", AttributeValue::S(key.pk.clone()))
             .key("sk", AttributeValue::S(key.sk.clone()))
             .update_expression(expressions.update)
-            .condition_expression(expressions.condition)
+            .set_condition_expression(Some(expressions.condition).filter(|it| !it.is_empty()))
             .set_expression_attribute_names(Some(expressions.names))
             .set_expression_attribute_values(Some(expressions.values).filter(|it| !it.is_empty()))
             .return_values(ReturnValue::AllNew)
@@ -441,6 +464,10 @@ fn is_unwritable(error: &TransactWriteItemsError) -> bool {
     it.cancellation_reasons().iter().any(|it| it.code() == Some("ValidationError"))
 }
 
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
 fn attribute(value: &impl Serialize) -> Result<AttributeValue, StoreError> {
     serde_dynamo::to_attribute_value(value).map_err(|source| StoreError::Unwritable { source: Box::new(source) })
 }
@@ -549,11 +576,15 @@ mod tests {
             .and_then(|it| it.set("phase", &"accepted"))
             .and_then(|it| it.when("number", &"1"))
             .expect("serialises")
-            .increment("throttled")
+            .add("throttled", 1)
             .remove("agent");
         let it = update.expressions();
         assert_eq!(it.update, "SET #attempt_1.#sent = if_not_exists(#attempt_1.#sent, :v0), #phase = :v1 REMOVE #agent ADD #throttled :v2");
         assert_eq!(it.condition, "attribute_exists(#pk) AND #number = :v3");
         assert_eq!(it.names["#attempt_1"], "attempt_1");
+        let it = Update::of_any().add("next", 3).when_between("free_at", 1, 5).when_absent_or_below("until", 7).expressions();
+        assert_eq!(it.update, "ADD #next :v0");
+        assert_eq!(it.condition, "#free_at BETWEEN :v1 AND :v2 AND (attribute_not_exists(#until) OR #until < :v3)");
+        assert_eq!(it.values[":v2"], number(5));
     }
 }

@@ -110,6 +110,19 @@ pub(crate) fn remark(conversation: &ConversationId, number: &NumberId, target: &
     Key::new(Table::Messages, messages(conversation), format!("ABOUT#{target}#{kind}"))
 }
 
+/// A step of a campaign for one customer, by the hash of the campaign's name for it.
+pub(crate) fn once(id: &ConversationId, step: &str) -> Key {
+    Key::new(Table::Messages, messages(id), format!("ONCE#{step}"))
+}
+
+pub(crate) fn rotation(connection: &ConnectionId) -> Key {
+    Key::new(Table::Conversations, format!("CONNECTION#{connection}"), "ROTATION")
+}
+
+pub(crate) fn pace(number: &NumberId) -> Key {
+    Key::new(Table::Conversations, format!("NUMBER#{number}"), "PACE")
+}
+
 fn shard(id: &str) -> u8 {
     id.bytes().fold(0_u8, |sum, it| sum.wrapping_mul(31).wrapping_add(it)) % SHARDS
 }

@@ -1,11 +1,12 @@
 //! Items of the table `messages`: what customers wrote, what we sent, and what was remarked on either.
 
-use domain::conversation::Span;
+use domain::conversation::{Conversation, Span};
 use domain::customer::Customer;
 use domain::ids::{AgentId, ConnectionId, ConversationId, MessageId, MessageKey, NumberId, Wamid};
 use domain::message::Event;
 use domain::refusal::Retry;
 use domain::status::{Fault, History, Phase, Pricing, State, Step, Steps};
+use domain::template::{Language, TemplateName};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +86,24 @@ pub enum Writer {
     Agent(AgentId),
     /// A person, by the name that the platform gave.
     Person(String),
+    /// A campaign.
+    Campaign,
+}
+
+/// The template that a message was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateUsed {
+    /// Its name.
+    pub name: TemplateName,
+    /// Its language.
+    pub language: Language,
+}
+
+/// Whose a step of a campaign is, for one customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct OnceItem {
+    /// The message that has it.
+    message: MessageId,
 }
 
 /// One attempt to send a message, and what Meta told of it.
@@ -142,6 +161,18 @@ pub struct Outbound {
     content: String,
     /// Who wrote it.
     pub author: Writer,
+    /// The template that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateUsed>,
+    /// The campaign's own words for itself, which come back on every event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
+    /// The hash of the campaign's step that it holds for this customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<String>,
+    /// It is a template that went out without an open window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub template_badge: bool,
     /// To whom it goes, as they were known when it was claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Customer>,
@@ -181,48 +212,45 @@ fn is_zero(it: &u32) -> bool {
 }
 
 impl Outbound {
-    /// A message that is claimed: on its way with attempt 1.
+    /// A message of ours that has not been tried yet: to be [claimed](Self::claimed), or [ended](Self::ended).
     #[must_use]
-    pub fn claimed(
-        connection: ConnectionId,
-        number: NumberId,
-        kind: &str,
-        content: String,
-        author: Writer,
-        to: Customer,
-        at: Timestamp,
-    ) -> Self {
-        Self {
-            phase: Phase::Sending,
-            attempt: 1,
-            number: Some(number),
-            to: Some(to),
-            attempt_1: Attempt { claimed_at: Some(at), ..Attempt::default() },
-            ..Self::ended(connection, kind, content, author, Ending::default(), at)
-        }
-    }
-
-    /// A message that was refused before it was tried.
-    #[must_use]
-    pub fn ended(connection: ConnectionId, kind: &str, content: String, author: Writer, ending: Ending, at: Timestamp) -> Self {
+    pub fn draft(connection: ConnectionId, kind: &str, content: String, author: Writer) -> Self {
         Self {
             connection,
             number: None,
             kind: kind.to_owned(),
             content,
             author,
+            template: None,
+            campaign: None,
+            once: None,
+            template_badge: false,
             to: None,
-            phase: Phase::Failed,
+            phase: Phase::Sending,
             attempt: 0,
             throttled: 0,
             attempt_1: Attempt::default(),
             attempt_2: None,
-            ended_at: ending.code.as_ref().map(|_| at),
-            code: ending.code,
-            note: ending.note,
-            retry: ending.retry,
+            ended_at: None,
+            code: None,
+            note: None,
+            retry: None,
             pricing: None,
         }
+    }
+
+    /// The same, on its way from a number to a customer with attempt 1.
+    #[must_use]
+    pub fn claimed(self, number: NumberId, to: Customer, at: Timestamp) -> Self {
+        let attempt_1 = Attempt { claimed_at: Some(at), ..Attempt::default() };
+        Self { attempt: 1, number: Some(number), to: Some(to), attempt_1, ..self }
+    }
+
+    /// The same, refused before it was tried.
+    #[must_use]
+    pub fn ended(self, ending: Ending, at: Timestamp) -> Self {
+        let Ending { code, note, retry } = ending;
+        Self { phase: Phase::Failed, ended_at: code.as_ref().map(|_| at), code, note, retry, ..self }
     }
 
     /// A message that a person wrote in the WhatsApp Business app, as Meta echoes it.
@@ -237,7 +265,7 @@ impl Outbound {
         at: Timestamp,
     ) -> Self {
         let author = Writer::Person("WhatsApp Business app".to_owned());
-        let mut it = Self::claimed(connection, number, kind, content, author, to, at);
+        let mut it = Self::draft(connection, kind, content, author).claimed(number, to, at);
         it.phase = Phase::Accepted;
         it.attempt_1.accepted_at = Some(at);
         it.attempt_1.wamid = Some(wamid);
@@ -513,7 +541,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn released(&self, key: &MessageKey, throttled: bool) -> Result<(), StoreError> {
         let update = Update::existing().when("phase", &Phase::Sending)?.set("phase", &Phase::Released)?;
-        let update = if throttled { update.increment("throttled") } else { update };
+        let update = if throttled { update.add("throttled", 1) } else { update };
         self.updated(key, update).await.map(|_| ())
     }
 
@@ -544,6 +572,35 @@ impl Store {
             Ok(MessageItem::Outbound(it)) => Some(it),
             Ok(_) | Err(_) => None,
         })
+    }
+
+    /// Takes a step of a campaign for a message, wherever in the parts of the conversation the step may lie. False if another message has it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_once(&self, conversation: &Conversation, step: &str, message: &MessageId) -> Result<bool, StoreError> {
+        for part in &conversation.parts {
+            let found = self.dynamo.get::<OnceItem>(&keys::once(part, step), Read::Strong).await?;
+            if let Some(it) = found {
+                return Ok(it.value.message == *message);
+            }
+        }
+        let item = OnceItem { message: message.clone() };
+        match self.dynamo.put(&keys::once(&conversation.id, step), &item, None, None, Condition::Absent).await? {
+            Written::Done => Ok(true),
+            Written::Lost(there) => Ok(there.is_some_and(|it: OnceItem| it.message == *message)),
+        }
+    }
+
+    /// Gives a step back that a message took and did not use.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn give_once_back(&self, conversation: &Conversation, step: &str, message: &MessageId) -> Result<(), StoreError> {
+        for part in conversation.everywhere() {
+            self.dynamo.delete_when(&keys::once(part, step), "message", message).await?;
+        }
+        Ok(())
     }
 
     async fn updated(&self, key: &MessageKey, update: Update) -> Result<bool, StoreError> {

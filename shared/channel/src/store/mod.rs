@@ -7,13 +7,16 @@ mod config;
 mod conversations;
 mod dynamo;
 mod keys;
+mod leases;
 mod messages;
 
 pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
 pub use conversations::{Addressed, Stored};
 pub use dynamo::Tables;
+pub use leases::Leased;
 pub use messages::{
-    Attempt, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Sorted, Writer,
+    Attempt, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Sorted,
+    TemplateUsed, Writer,
 };
 
 use crate::aws::Aws;
