@@ -4,6 +4,7 @@
 //! Lambda's events, environment variables, or the clock.
 
 pub mod aws;
+pub mod clock;
 pub mod connections;
 pub mod counts;
 pub mod directory;

@@ -17,6 +17,15 @@ pub enum Progress {
     Wait(Duration),
 }
 
+/// What comes of a record's first step, where the records of a batch are finished after one plan for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared<P> {
+    /// It ends here.
+    Ended(Progress),
+    /// It is to be planned with the others of its batch, and finished.
+    Ready(P),
+}
+
 /// A failure that knows whether another delivery can mend it.
 pub trait Retryable: std::error::Error {
     /// Whether the same job may succeed later. If not, its message goes to the dead letters at once.

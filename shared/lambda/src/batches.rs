@@ -3,16 +3,18 @@
 //! Must not know what a job means. What is decided (which records come back, and when) is decided by functions without I/O.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use channel::queues::{Queue, Queues};
-use channel::redelivery::{Delivery, Progress, Retryable};
+use channel::redelivery::{Delivery, Prepared, Progress, Retryable};
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use serde::de::DeserializeOwned;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::logging;
 use crate::metrics::{self, Dimension};
@@ -71,25 +73,84 @@ where
     E: Retryable,
 {
     let is_fifo = event.records.iter().any(is_from_fifo);
-    let Some(records) = event.records.into_iter().map(Record::read).collect::<Option<Vec<_>>>() else {
+    let Some(records) = read(event) else {
         return refuse_all(queue);
     };
     let work = async |record: &Record| {
-        if deadline.is_some_and(|it| it.is_near()) {
-            count(queue, "unbegun");
-            return Outcome::Returns(Duration::ZERO);
-        }
-        let span = tracing::info_span!("record", queue = queue.name(), sqs.message_id = record.delivery.message_id);
-        run(queues, queue, record, &job).instrument(span).await
+        let work = async {
+            let verdict = match begin(queue, record, deadline) {
+                Ok(decoded) => last_step(queue, record, async { job(decoded, &record.delivery).await }).await,
+                Err(verdict) => verdict,
+            };
+            conclude(queues, queue, record, verdict).await
+        };
+        work.instrument(span(queue, record)).await
     };
     let outcomes = if is_fifo { in_order(queue, &records, work).await } else { at_once(&records, work).await };
-    let returns = returns(&records, &outcomes);
-    delay(queues, queue, &returns).await;
-    let mut response = SqsBatchResponse::default();
-    for record in returns {
-        response.add_failure(record.message_id);
+    answer(queues, queue, &records, &outcomes).await
+}
+
+/// Runs a batch of a standard queue in two steps: `prepare` on each record alone, `plan` once over what is ready, then `finish` on each
+/// alone, with its own part of the plan.
+///
+/// - Records are prepared 16 at a time and finished all at once: they may sleep until their times.
+/// - `plan` answers one part for each that is ready, in order. It is asked when none is ready too, since it may slow the polling down by
+///   a nap. If it panics or answers more or fewer, all that were ready come back.
+/// - Three seconds before the `deadline` no step is begun: not the plan either, and what was ready comes back at once.
+///
+/// In all else it is as with [`each`]: a step that waits, fails or panics harms only its own record.
+pub async fn planned<J, P, Q, E>(
+    queues: &Queues,
+    queue: Queue,
+    event: SqsEvent,
+    deadline: Option<Deadline<'_>>,
+    prepare: impl AsyncFn(J, &Delivery) -> Result<Prepared<P>, E>,
+    plan: impl AsyncFnOnce(Vec<P>) -> Vec<Q>,
+    finish: impl AsyncFn(Q) -> Result<Progress, E>,
+) -> SqsBatchResponse
+where
+    J: DeserializeOwned,
+    E: Retryable,
+{
+    let Some(records) = read(event) else {
+        return refuse_all(queue);
+    };
+    let prepared = at_once(&records, async |record: &Record| {
+        let work = async {
+            let prepared = match begin(queue, record, deadline) {
+                Ok(decoded) => step(queue, record, async { prepare(decoded, &record.delivery).await }).await,
+                Err(verdict) => Err(verdict),
+            };
+            match prepared {
+                Ok(Prepared::Ready(ready)) => Ok(ready),
+                Ok(Prepared::Ended(progress)) => Err(conclude(queues, queue, record, from_progress(progress)).await),
+                Err(verdict) => Err(conclude(queues, queue, record, verdict).await),
+            }
+        };
+        work.instrument(span(queue, record)).await
+    })
+    .await;
+    let (mut ready, mut ended) = (Vec::new(), Vec::with_capacity(records.len()));
+    for prepared in prepared {
+        ended.push(prepared.map(|it| ready.push(it)).err());
     }
-    response
+    let mut parts = if is_near(deadline) { Vec::new() } else { parts(queue, ready, plan).await }.into_iter();
+    let finishing = records.iter().zip(ended).map(|(record, ended)| {
+        let part = if ended.is_none() { parts.next() } else { None };
+        let finish = &finish;
+        let work = async move {
+            let verdict = match (ended, part) {
+                (Some(outcome), _) => return outcome,
+                (None, _) if is_near(deadline) => Verdict::Unbegun,
+                (None, Some(part)) => last_step(queue, record, async { finish(part).await }).await,
+                (None, None) => Verdict::Retry(back_off(record)),
+            };
+            conclude(queues, queue, record, verdict).await
+        };
+        work.instrument(span(queue, record))
+    });
+    let outcomes = join_all(finishing).await;
+    answer(queues, queue, &records, &outcomes).await
 }
 
 /// One record, with what the runner needs of it.
@@ -126,6 +187,20 @@ impl Record {
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html>.
 fn is_from_fifo(message: &SqsMessage) -> bool {
     message.event_source_arn.as_deref().is_some_and(|it| it.ends_with(".fifo"))
+}
+
+/// None if one of them has no message id.
+fn read(event: SqsEvent) -> Option<Vec<Record>> {
+    event.records.into_iter().map(Record::read).collect()
+}
+
+/// The span in whose lines the record is named.
+fn span(queue: Queue, record: &Record) -> Span {
+    tracing::info_span!("record", queue = queue.name(), sqs.message_id = record.delivery.message_id)
+}
+
+fn is_near(deadline: Option<Deadline<'_>>) -> bool {
+    deadline.is_some_and(|it| it.is_near())
 }
 
 /// What became of one record.
@@ -175,8 +250,19 @@ async fn in_order(queue: Queue, records: &[Record], work: impl AsyncFn(&Record) 
     outcomes
 }
 
-async fn at_once(records: &[Record], work: impl AsyncFn(&Record) -> Outcome) -> Vec<Outcome> {
+async fn at_once<T>(records: &[Record], work: impl AsyncFn(&Record) -> T) -> Vec<T> {
     futures::stream::iter(records).map(|record| work(record)).buffered(AT_ONCE).collect().await
+}
+
+/// Makes wait what comes back, and names it.
+async fn answer(queues: &Queues, queue: Queue, records: &[Record], outcomes: &[Outcome]) -> SqsBatchResponse {
+    let returns = returns(records, outcomes);
+    delay(queues, queue, &returns).await;
+    let mut response = SqsBatchResponse::default();
+    for record in returns {
+        response.add_failure(record.message_id);
+    }
+    response
 }
 
 fn returns(records: &[Record], outcomes: &[Outcome]) -> Vec<Return> {
@@ -214,14 +300,66 @@ enum Verdict {
     Retry(Duration),
     /// To the dead letters, for this reason.
     Bury(&'static str),
+    /// The deadline is too near for it.
+    Unbegun,
 }
 
-async fn run<J, E>(queues: &Queues, queue: Queue, record: &Record, job: &impl AsyncFn(J, &Delivery) -> Result<Progress, E>) -> Outcome
-where
-    J: DeserializeOwned,
-    E: Retryable,
-{
-    match verdict(queue, record, job).await {
+/// Decodes the body, unless the deadline is near.
+fn begin<J: DeserializeOwned>(queue: Queue, record: &Record, deadline: Option<Deadline<'_>>) -> Result<J, Verdict> {
+    if is_near(deadline) {
+        return Err(Verdict::Unbegun);
+    }
+    serde_json::from_str(&record.body).map_err(|error| {
+        // Not the error's own words: they quote the body.
+        let place = logging::place(&error);
+        tracing::error!(error.place = place, "a body of queue `{queue}` does not decode; it goes to the dead letters");
+        Verdict::Bury("undecodable")
+    })
+}
+
+/// Runs a step of the job, and logs what it met: this is where its failures are handled.
+async fn step<T, E: Retryable>(queue: Queue, record: &Record, step: impl Future<Output = Result<T, E>>) -> Result<T, Verdict> {
+    // A job owns what it changes or writes it under conditions, so a panic leaves nothing half-done in memory.
+    match AssertUnwindSafe(step).catch_unwind().await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => {
+            log_failure(queue, record, &error);
+            Err(from_failure(&error, record))
+        }
+        Err(_panic) => {
+            tracing::error!("a job of queue `{queue}` panicked; it is tried again");
+            count_panic(queue);
+            Err(Verdict::Retry(back_off(record)))
+        }
+    }
+}
+
+async fn last_step<E: Retryable>(queue: Queue, record: &Record, last: impl Future<Output = Result<Progress, E>>) -> Verdict {
+    match step(queue, record, last).await {
+        Ok(progress) => from_progress(progress),
+        Err(verdict) => verdict,
+    }
+}
+
+/// One part of the plan for each that is ready, or no part at all.
+async fn parts<P, Q>(queue: Queue, ready: Vec<P>, plan: impl AsyncFnOnce(Vec<P>) -> Vec<Q>) -> Vec<Q> {
+    let expected = ready.len();
+    match AssertUnwindSafe(async { plan(ready).await }).catch_unwind().await {
+        Ok(parts) if parts.len() == expected => parts,
+        Ok(parts) => {
+            tracing::error!("a plan for {expected} records of queue `{queue}` has {} parts; they are tried again", parts.len());
+            Vec::new()
+        }
+        Err(_panic) => {
+            tracing::error!("the plan for {expected} records of queue `{queue}` panicked; they are tried again");
+            count_panic(queue);
+            Vec::new()
+        }
+    }
+}
+
+async fn conclude(queues: &Queues, queue: Queue, record: &Record, verdict: Verdict) -> Outcome {
+    match verdict {
         Verdict::Done => {
             count(queue, "done");
             Outcome::Settled
@@ -235,37 +373,9 @@ where
             Outcome::Returns(after)
         }
         Verdict::Bury(reason) => bury(queues, queue, record, reason).await,
-    }
-}
-
-/// Runs the job, and logs what it met: this is where its failures are handled.
-async fn verdict<J, E>(queue: Queue, record: &Record, job: &impl AsyncFn(J, &Delivery) -> Result<Progress, E>) -> Verdict
-where
-    J: DeserializeOwned,
-    E: Retryable,
-{
-    let decoded: J = match serde_json::from_str(&record.body) {
-        Ok(decoded) => decoded,
-        Err(error) => {
-            // Not the error's own words: they quote the body.
-            let place = logging::place(&error);
-            tracing::error!(error.place = place, "a body of queue `{queue}` does not decode; it goes to the dead letters");
-            return Verdict::Bury("undecodable");
-        }
-    };
-    // A job owns what it changes or writes it under conditions, so a panic leaves nothing half-done in memory.
-    let ended = AssertUnwindSafe(async { job(decoded, &record.delivery).await }).catch_unwind().await;
-    match ended {
-        Ok(Ok(progress)) => from_progress(progress),
-        Ok(Err(error)) => {
-            let verdict = from_failure(&error, record);
-            log_failure(queue, record, &error);
-            verdict
-        }
-        Err(_panic) => {
-            tracing::error!("a job of queue `{queue}` panicked; it is tried again");
-            metrics::count("panics", 1, &[(Dimension::Kind, queue.name())]);
-            Verdict::Retry(back_off(record))
+        Verdict::Unbegun => {
+            count(queue, "unbegun");
+            Outcome::Returns(Duration::ZERO)
         }
     }
 }
@@ -330,6 +440,10 @@ fn back_off(record: &Record) -> Duration {
     let mut hasher = DefaultHasher::new();
     (&record.delivery.message_id, record.delivery.receive_count).hash(&mut hasher);
     Duration::from_secs(seconds - hasher.finish() % (seconds / 2 + 1))
+}
+
+fn count_panic(queue: Queue) {
+    metrics::count("panics", 1, &[(Dimension::Kind, queue.name())]);
 }
 
 fn count(queue: Queue, outcome: &str) {
@@ -459,6 +573,19 @@ mod tests {
         assert_eq!(records[0].group.as_deref(), Some("same group"));
     }
 
+    /// Gives the others their turn, as a call to AWS does.
+    async fn others_run() {
+        let mut polled = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut polled, true) {
+                return std::task::Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+
     #[test]
     fn records_of_a_standard_queue_run_together_and_not_too_many() {
         let records: Vec<Record> = (0..40).map(|id| record(&id.to_string(), "g", FAIR)).collect();
@@ -466,16 +593,7 @@ mod tests {
         let outcomes = block_on(at_once(&records, async |_: &Record| {
             running.set(running.get() + 1);
             most.set(most.get().max(running.get()));
-            // Gives the others their turn, as a call to AWS does.
-            let mut polled = false;
-            std::future::poll_fn(|context| {
-                if std::mem::replace(&mut polled, true) {
-                    return std::task::Poll::Ready(());
-                }
-                context.waker().wake_by_ref();
-                std::task::Poll::Pending
-            })
-            .await;
+            others_run().await;
             running.set(running.get() - 1);
             Outcome::Settled
         }));
@@ -485,12 +603,8 @@ mod tests {
     #[test]
     fn a_job_is_judged_by_how_it_ends() {
         let record = record("1", "g", FIFO);
-        let judged = |ended: fn() -> Result<Progress, Failure>| {
-            block_on(verdict(Queue::Inbound, &record, &async |_: serde_json::Value, delivery: &Delivery| {
-                assert_eq!((delivery.receive_count, delivery.sent_at_ms), (3, Some(1_795_000_000_000)));
-                ended()
-            }))
-        };
+        assert_eq!((record.delivery.receive_count, record.delivery.sent_at_ms), (3, Some(1_795_000_000_000)));
+        let judged = |ended: fn() -> Result<Progress, Failure>| block_on(last_step(Queue::Inbound, &record, async { ended() }));
         let wait = Duration::from_secs(7);
         assert_eq!(judged(|| Ok(Progress::Done)), Verdict::Done);
         assert_eq!(judged(|| Ok(Progress::Wait(Duration::from_secs(7)))), Verdict::Wait(wait));
@@ -500,15 +614,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_does_not_decode_never_reaches_the_job() {
+    fn a_body_that_does_not_decode_goes_to_the_dead_letters() {
         let mut record = record("1", "g", FIFO);
         for body in ["", "no JSON", "{\"v\":", "[1]"] {
             record.body = body.to_owned();
-            let verdict =
-                block_on(verdict(Queue::Inbound, &record, &async |_: HashMap<String, String>,
-                                                                  _: &Delivery|
-                       -> Result<Progress, Failure> { unreachable!("{body}") }));
-            assert_eq!(verdict, Verdict::Bury("undecodable"), "{body}");
+            let begun: Result<HashMap<String, String>, Verdict> = begin(Queue::Inbound, &record, None);
+            assert_eq!(begun, Err(Verdict::Bury("undecodable")), "{body}");
         }
     }
 
@@ -531,8 +642,7 @@ mod tests {
                 None,
                 async |_: serde_json::Value, _: &Delivery| -> Result<Progress, Failure> { unreachable!("it must not run") },
             ));
-            let named: Vec<String> = response.batch_item_failures.into_iter().map(|it| it.item_identifier).collect();
-            assert_eq!(named, [""]);
+            assert_eq!(named(response), [""]);
         }
     }
 
@@ -581,13 +691,176 @@ mod tests {
                     Ok(Progress::Done)
                 },
             ));
-            let named: Vec<String> = response.batch_item_failures.into_iter().map(|it| it.item_identifier).collect();
             assert_eq!(
-                (ran.get(), named),
+                (ran.get(), named(response)),
                 (expected_ran, expected_named.iter().map(|it| (*it).to_owned()).collect()),
                 "{deadline_ms} {arn}"
             );
         }
+    }
+
+    /// A batch of a fair queue whose bodies are these, as text, and are the message ids too.
+    fn fair_batch<'a>(bodies: impl IntoIterator<Item = &'a str>) -> SqsEvent {
+        let mut event = SqsEvent::default();
+        for body in bodies {
+            let mut message = message(body, "g", FAIR);
+            message.body = Some(format!("\"{body}\""));
+            event.records.push(message);
+        }
+        event
+    }
+
+    fn named(response: SqsBatchResponse) -> Vec<String> {
+        response.batch_item_failures.into_iter().map(|it| it.item_identifier).collect()
+    }
+
+    #[test]
+    fn what_is_ready_is_planned_once_and_each_record_harms_only_itself() {
+        let mut event = fair_batch(["done", "waits", "fails", "panics", "ready", "panics later", "waits later", "ready too"]);
+        let mut unreadable = message("unreadable", "g", FAIR);
+        unreadable.body = Some("{".into());
+        event.records.push(unreadable);
+        let (planned_for, finished) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        let response = block_on(planned(
+            &queues(),
+            Queue::Statuses,
+            event,
+            None,
+            async |it: String, delivery: &Delivery| {
+                assert_eq!(it, delivery.message_id);
+                match it.as_str() {
+                    "done" => Ok(Prepared::Ended(Progress::Done)),
+                    "waits" => Ok(Prepared::Ended(Progress::Wait(Duration::from_secs(1)))),
+                    "fails" => Err(Failure { is_retryable: true }),
+                    "panics" => panic!("made by this test"),
+                    _ => Ok(Prepared::Ready(it)),
+                }
+            },
+            async |ready: Vec<String>| {
+                planned_for.borrow_mut().push(ready.clone());
+                ready.into_iter().map(|it| (it, "its slot")).collect()
+            },
+            async |(it, slot): (String, &str)| {
+                finished.borrow_mut().push(format!("{it}: {slot}"));
+                match it.as_str() {
+                    "panics later" => panic!("made by this test"),
+                    "waits later" => Ok(Progress::Wait(Duration::from_secs(1))),
+                    _ => Ok::<_, Failure>(Progress::Done),
+                }
+            },
+        ));
+        assert_eq!(planned_for.into_inner(), [["ready", "panics later", "waits later", "ready too"]]);
+        let expected = ["ready: its slot", "panics later: its slot", "waits later: its slot", "ready too: its slot"];
+        assert_eq!(finished.into_inner(), expected);
+        assert_eq!(named(response), ["waits", "fails", "panics", "panics later", "waits later", "unreadable"]);
+    }
+
+    #[test]
+    fn without_a_part_for_each_all_that_is_ready_comes_back_unfinished() {
+        let plans: [fn(Vec<String>) -> Vec<String>; 3] =
+            [|_| panic!("made by this test"), |ready| ready[1..].into(), |ready| [ready.clone(), ready].concat()];
+        for plan in plans {
+            let finished = Cell::new(0);
+            let response = block_on(planned(
+                &queues(),
+                Queue::Statuses,
+                fair_batch(["done", "1", "2"]),
+                None,
+                async |it: String, _: &Delivery| Ok(if it == "done" { Prepared::Ended(Progress::Done) } else { Prepared::Ready(it) }),
+                async |ready| plan(ready),
+                async |_: String| {
+                    finished.set(finished.get() + 1);
+                    Ok::<_, Failure>(Progress::Done)
+                },
+            ));
+            assert_eq!((finished.get(), named(response)), (0, vec!["1".to_owned(), "2".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_plan_is_asked_for_when_nothing_is_ready() {
+        let asked = Cell::new(0);
+        let response = block_on(planned(
+            &queues(),
+            Queue::Statuses,
+            fair_batch(["1"]),
+            None,
+            async |_: String, _: &Delivery| Ok::<Prepared<()>, Failure>(Prepared::Ended(Progress::Done)),
+            async |ready| {
+                asked.set(asked.get() + 1);
+                ready
+            },
+            async |()| unreachable!("nothing is ready"),
+        ));
+        assert_eq!((asked.get(), named(response).len()), (1, 0));
+    }
+
+    #[test]
+    fn near_the_deadline_no_step_is_begun() {
+        // Preparing each of the two takes three seconds, planning four.
+        for (deadline_ms, steps) in [(3_000, ""), (6_000, "p"), (9_000, "pp"), (13_000, "pp plan"), (14_000, "pp plan ff")] {
+            let (now, ran) = (Cell::new(0), RefCell::new(String::new()));
+            let clock = || now.get();
+            let response = block_on(planned(
+                &queues(),
+                Queue::Statuses,
+                fair_batch(["1", "2"]),
+                Deadline::new(deadline_ms, &clock),
+                async |it: String, _: &Delivery| {
+                    ran.borrow_mut().push('p');
+                    now.set(now.get() + 3_000);
+                    Ok(Prepared::Ready(it))
+                },
+                async |ready| {
+                    ran.borrow_mut().push_str(" plan ");
+                    now.set(now.get() + 4_000);
+                    ready
+                },
+                async |_: String| {
+                    ran.borrow_mut().push('f');
+                    Ok::<_, Failure>(Progress::Done)
+                },
+            ));
+            assert_eq!(ran.borrow().trim(), steps, "{deadline_ms}");
+            let returned: &[&str] = if steps.ends_with("ff") { &[] } else { &["1", "2"] };
+            assert_eq!(named(response), returned, "{deadline_ms}");
+        }
+    }
+
+    #[test]
+    fn all_are_finished_at_once() {
+        let bodies: Vec<String> = (0..40).map(|it| it.to_string()).collect();
+        let (running, most) = (Cell::new(0), Cell::new(0));
+        let response = block_on(planned(
+            &queues(),
+            Queue::Statuses,
+            fair_batch(bodies.iter().map(String::as_str)),
+            None,
+            async |it: String, _: &Delivery| Ok(Prepared::Ready(it)),
+            async |ready| ready,
+            async |_: String| {
+                running.set(running.get() + 1);
+                most.set(most.get().max(running.get()));
+                others_run().await;
+                running.set(running.get() - 1);
+                Ok::<_, Failure>(Progress::Done)
+            },
+        ));
+        assert_eq!((named(response).len(), most.get()), (0, 40));
+    }
+
+    #[test]
+    fn a_record_without_a_name_fails_the_whole_plan_unrun() {
+        let response = block_on(planned(
+            &queues(),
+            Queue::Statuses,
+            fair_batch(["1", ""]),
+            None,
+            async |_: String, _: &Delivery| -> Result<Prepared<()>, Failure> { unreachable!("it must not run") },
+            async |ready| ready,
+            async |()| Ok(Progress::Done),
+        ));
+        assert_eq!(named(response), [""]);
     }
 
     #[test]

@@ -2,7 +2,12 @@
 //!
 //! Must not know what the function does. `main` reads its configuration, builds its handles once, and hands over here.
 
+use std::time::Duration;
+
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use channel::clock::Clock;
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use tracing::{Instrument, Level, Span};
 
@@ -15,6 +20,22 @@ pub fn now() -> i64 {
     let now = std::time::SystemTime::now();
     let since_epoch = now.duration_since(std::time::UNIX_EPOCH).expect("the clock is after 1970");
     i64::try_from(since_epoch.as_millis()).expect("milliseconds since 1970 fit for 292 million years")
+}
+
+/// The machine's clock, to read and to sleep by, for a handler that [`serve`] runs: sleeping needs its runtime.
+pub fn clock() -> Clock<'static> {
+    Clock::new(&now, &reached)
+}
+
+/// Ends once the time is reached. Looks again after each sleep: the machine's time may have been set meanwhile.
+fn reached(at_ms: i64) -> LocalBoxFuture<'static, ()> {
+    async move {
+        while let Some(left_ms) = u64::try_from(at_ms.saturating_sub(now())).ok().filter(|it| *it > 0) {
+            #[expect(clippy::disallowed_methods, reason = "this is where the system sleeps")]
+            tokio::time::sleep(Duration::from_millis(left_ms)).await;
+        }
+    }
+    .boxed_local()
 }
 
 /// Starts logs and metrics of the function of this name.
@@ -68,5 +89,16 @@ mod tests {
     fn the_clock_is_in_milliseconds() {
         // From 2026 on and before 2100: a clock in seconds or microseconds is outside.
         assert!((1_767_225_600_000..4_102_444_800_000).contains(&now()));
+    }
+
+    #[test]
+    fn sleeping_ends_when_the_time_is_reached() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let clock = clock();
+        let at = clock.now().plus(Duration::from_millis(3));
+        runtime.block_on(clock.until(at));
+        assert!(clock.now() >= at);
+        // What has passed is not slept for: this ends at its first poll.
+        assert_eq!(clock.until(at).now_or_never(), Some(()));
     }
 }
