@@ -201,13 +201,14 @@ pub struct Directory {
     apps: Memory<AppId, Arc<KnownApp>>,
     connections: Memory<ConnectionId, Arc<KnownConnection>>,
     attachments: Memory<(ConnectionId, AgentId), bool>,
+    numbers: Memory<ConnectionId, Arc<Vec<NumberItem>>>,
 }
 
 impl Directory {
     /// Over this store and vault.
     #[must_use]
     pub fn new(store: Store, vault: Vault) -> Self {
-        Self { store, vault, apps: Memory::new(), connections: Memory::new(), attachments: Memory::new() }
+        Self { store, vault, apps: Memory::new(), connections: Memory::new(), attachments: Memory::new(), numbers: Memory::new() }
     }
 
     /// An app as it was within the last minute.
@@ -284,6 +285,28 @@ impl Directory {
         };
         self.connections.remember(id, known.clone(), now);
         Ok(known)
+    }
+
+    /// A connection's numbers, in its order, as they were some seconds ago.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn numbers(&self, connection: &Connection, now: Timestamp) -> Result<Arc<Vec<NumberItem>>, StoreError> {
+        if let Some(Some(it)) = self.numbers.recall(&connection.id, REMEMBERED_TO_SEND, now) {
+            return Ok(it);
+        }
+        let mut numbers = Vec::with_capacity(connection.numbers.len());
+        for id in &connection.numbers {
+            numbers.extend(self.store.number(id, true).await?.filter(|it| it.connection == connection.id));
+        }
+        let numbers = Arc::new(numbers);
+        self.numbers.remember(&connection.id, Some(numbers.clone()), now);
+        Ok(numbers)
+    }
+
+    /// One of a connection's numbers has changed: they are read again when they are needed.
+    pub fn forget_numbers(&self, connection: &ConnectionId) {
+        self.numbers.forget(connection);
     }
 
     /// May this agent send through this connection? A no is looked at afresh, at most once a second.

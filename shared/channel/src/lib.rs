@@ -14,6 +14,7 @@ pub mod handling;
 pub mod inbound;
 pub mod ingest;
 pub mod jobs;
+pub mod leases;
 mod opaque;
 mod outbox;
 pub mod owed;
@@ -23,7 +24,9 @@ pub mod redelivery;
 pub mod replies;
 pub mod statuses;
 pub mod store;
+pub mod templates;
 mod turns;
 pub mod vault;
 
+pub use outbox::SendError;
 pub use turns::TurnError;

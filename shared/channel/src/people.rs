@@ -142,16 +142,20 @@ async fn again(store: &Store, home: Stored) -> Result<Stored, StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub async fn find(store: &Store, connection: &ConnectionId, customer: &Customer) -> Result<Option<Conversation>, StoreError> {
+    Ok(find_stored(store, connection, customer).await?.map(|it| it.conversation))
+}
+
+/// The same, to be changed.
+pub(crate) async fn find_stored(store: &Store, connection: &ConnectionId, customer: &Customer) -> Result<Option<Stored>, StoreError> {
     let by_id = match customer.bsuid() {
         Some(it) => led(store, connection, &Address::Bsuid(it.clone()), false).await?,
         None => None,
     };
-    let found = match (by_id, customer.phone()) {
-        (Some(it), _) => Some(it),
-        (None, Some(phone)) => led_by_phone(store, connection, phone, false).await?,
-        (None, None) => None,
-    };
-    Ok(found.map(|it| it.conversation))
+    match (by_id, customer.phone()) {
+        (Some(it), _) => Ok(Some(it)),
+        (None, Some(phone)) => led_by_phone(store, connection, phone, false).await,
+        (None, None) => Ok(None),
+    }
 }
 
 /// Takes in whom Meta says it reached with what was sent to `dialled` in a conversation, as of `at`.

@@ -20,10 +20,12 @@ use crate::endings::{self, Stepped};
 use crate::feed;
 use crate::jobs::{StatusTold, Told};
 use crate::opaque;
+use crate::outbox::SendError;
 use crate::people;
 use crate::queues::{QueueError, Queues};
 use crate::redelivery::{Progress, Retryable};
 use crate::store::{Heard, HeardStep, MessageItem, Outbound, Store, StoreError};
+use crate::templates::{Failed, settle};
 
 /// A failure without our data is looked for among so many of the customer's newest messages.
 const LOOKS_BACK: usize = 50;
@@ -49,6 +51,13 @@ pub enum StatusError {
         #[from]
         source: QueueError,
     },
+    /// What follows from a template's failure could not be kept.
+    #[error("what follows from a failed template could not be kept")]
+    Template {
+        /// The cause.
+        #[from]
+        source: SendError,
+    },
     /// The connection could not be changed.
     #[error("the connection of a status could not be changed")]
     Connection {
@@ -63,6 +72,7 @@ impl Retryable for StatusError {
         match self {
             Self::Store { source } => source.is_retryable(),
             Self::Feed { source } => source.is_retryable(),
+            Self::Template { source } => source.is_retryable(),
             Self::Connection { source } => source.is_retryable(),
         }
     }
@@ -71,6 +81,7 @@ impl Retryable for StatusError {
         match self {
             Self::Store { source } => source.code(),
             Self::Feed { source } => source.code(),
+            Self::Template { source } => source.code(),
             Self::Connection { source } => source.code(),
         }
     }
@@ -211,7 +222,13 @@ impl Statuses<'_> {
         }
         let Some(fault) = status.faults.first().filter(|_| status.step == Step::Failed) else { return Ok(()) };
         let claimed_at = message.attempt(attempt).and_then(|it| it.claimed_at).unwrap_or(key.at);
-        match classify_failed(fault) {
+        let class = classify_failed(fault);
+        if message.template.is_some() {
+            let (tenant, connection) = (&told.tenant, &told.connection);
+            let failed = Failed { tenant, connection, key, message, fault: Some((class, fault.code)), at: status.at };
+            settle(self.store, self.queues, failed).await?;
+        }
+        match class {
             Class::Window => {
                 self.store.change_conversation(&key.conversation, |it| it.refused(&told.number, claimed_at)).await?;
             }

@@ -12,12 +12,14 @@ use std::time::Duration;
 use domain::customer::{Bsuid, Customer, Phone};
 use domain::ids::{NumberId, Wamid};
 use domain::status::Fault;
+use domain::template::Filled;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Url};
 use serde_json::Value;
 
 use crate::fault::{self, Class, GraphError, UNKNOWN_CODE, classify, without_explanation};
 use crate::outgoing;
+use crate::templates;
 use crate::signature::appsecret_proof;
 use crate::wire::Object;
 
@@ -145,6 +147,54 @@ pub struct Graph {
     mark_read_timeout: Duration,
 }
 
+/// Through what a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The Cloud API.
+    Messages,
+    /// The Marketing Messages API: marketing templates only, with the same answers and statuses.
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/marketing-messages/overview>
+    MarketingMessages,
+}
+
+impl Endpoint {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::MarketingMessages => "marketing_messages",
+        }
+    }
+}
+
+/// The Graph API for whoever may send templates and nothing else: there is no way from here to another message.
+#[derive(Debug, Clone)]
+pub struct TemplateGraph(Graph);
+
+impl TemplateGraph {
+    /// A client.
+    ///
+    /// # Errors
+    /// [`SettingsError`], as [`Graph::new`].
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        Graph::new(settings).map(Self)
+    }
+
+    /// Sends a template from `number`. `opaque` comes back in every status of the message.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/overview>
+    pub async fn send(
+        &self,
+        through: Endpoint,
+        number: &NumberId,
+        credentials: &Credentials,
+        to: &outgoing::Recipient,
+        template: &Filled,
+        opaque: &str,
+    ) -> Sent {
+        self.0.send_through(through, number, credentials, &templates::request(to, template, opaque)).await
+    }
+}
+
 /// How an exchange ended.
 enum Exchange {
     /// An answer, whole.
@@ -187,7 +237,11 @@ impl Graph {
     ///
     /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages>
     pub async fn send(&self, number: &NumberId, credentials: &Credentials, body: &Value) -> Sent {
-        match self.post(number, credentials, body, self.timeout).await {
+        self.send_through(Endpoint::Messages, number, credentials, body).await
+    }
+
+    async fn send_through(&self, through: Endpoint, number: &NumberId, credentials: &Credentials, body: &Value) -> Sent {
+        match self.post(through, number, credentials, body, self.timeout).await {
             Exchange::Answer { http, body } => judged(http, &body, credentials),
             Exchange::Cut { http } => match by_http_status_only(http) {
                 Class::Unknown => Sent::Unknown { why: "Meta's answer broke off" },
@@ -208,7 +262,7 @@ impl Graph {
     /// # Errors
     /// The class of what went wrong; [`Class::Unknown`] if there is no answer.
     pub async fn mark_read(&self, number: &NumberId, credentials: &Credentials, wamid: &Wamid, typing: bool) -> Result<(), Class> {
-        match self.post(number, credentials, &outgoing::read(wamid, typing), self.mark_read_timeout).await {
+        match self.post(Endpoint::Messages, number, credentials, &outgoing::read(wamid, typing), self.mark_read_timeout).await {
             Exchange::Answer { http, body } => match GraphError::parse(&body) {
                 None if (200..300).contains(&http) => Ok(()),
                 error => Err(classify(http, error.as_ref())),
@@ -219,12 +273,12 @@ impl Graph {
         }
     }
 
-    async fn post(&self, number: &NumberId, credentials: &Credentials, body: &Value, timeout: Duration) -> Exchange {
+    async fn post(&self, through: Endpoint, number: &NumberId, credentials: &Credentials, body: &Value, timeout: Duration) -> Exchange {
         let Ok(mut authorization) = HeaderValue::try_from(format!("Bearer {}", credentials.token)) else {
             return Exchange::Unsent { class: Class::Credentials, why: "the access token holds characters that no token has" };
         };
         authorization.set_sensitive(true);
-        let mut url = format!("{}/{number}/messages", self.root);
+        let mut url = format!("{}/{number}/{}", self.root, through.name());
         if let Some(secret) = &credentials.app_secret {
             url = format!("{url}?appsecret_proof={}", appsecret_proof(secret.as_bytes(), &credentials.token));
         }

@@ -84,6 +84,12 @@ impl NumberItem {
         Self { id, connection, claimed_at, agent, fault: None, throughput: None, quality: None }
     }
 
+    /// Can it send, as far as is known?
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        self.fault.is_none()
+    }
+
     /// How many messages a second it may send and receive together.
     #[must_use]
     pub fn per_second(&self) -> u32 {

@@ -239,6 +239,12 @@ impl Outbound {
         }
     }
 
+    /// The same, with this content, as JSON.
+    #[must_use]
+    pub fn with_content(self, content: String) -> Self {
+        Self { content, ..self }
+    }
+
     /// The same, on its way from a number to a customer with attempt 1.
     #[must_use]
     pub fn claimed(self, number: NumberId, to: Customer, at: Timestamp) -> Self {

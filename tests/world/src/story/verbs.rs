@@ -193,5 +193,6 @@ fn author(author: &Writer) -> &str {
     match author {
         Writer::Agent(it) => it.as_str(),
         Writer::Person(it) => it,
+        Writer::Campaign => "campaign",
     }
 }
