@@ -39,18 +39,14 @@ impl Config {
         let events = environment.required("QUEUE_EVENTS");
         let probes = environment.required("QUEUE_PROBES");
         let vault = environment.vault();
-        let graph_url = environment.required("GRAPH_URL");
-        let graph_version = environment.required("GRAPH_VERSION");
+        let graph = environment.graph();
         environment.finish(|| {
             let queues = QueueUrls::new()
                 .with(Queue::Replies, replies?)
                 .with_dead_letters(Queue::Replies, dead_letters?)
                 .with(Queue::Events, events?)
                 .with(Queue::Probes, probes?);
-            // Only a stack on this machine has an endpoint of its own for SQS, and only there may Meta be a simulator.
-            let allow_loopback = aws.as_ref()?.endpoint_url_sqs.is_some();
-            let graph = Settings { base_url: graph_url?, allow_loopback, ..Settings::meta(graph_version?) };
-            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph })
+            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph: graph? })
         })
     }
 }

@@ -4,6 +4,7 @@
 //! Lambda's events, environment variables, or the clock.
 
 pub mod aws;
+pub mod catalogue;
 pub mod clock;
 pub mod connections;
 pub mod counts;
@@ -28,5 +29,6 @@ pub mod templates;
 mod turns;
 pub mod vault;
 
+pub use meta::graph::{Settings as GraphSettings, SettingsError as GraphSettingsError};
 pub use outbox::SendError;
 pub use turns::TurnError;

@@ -44,6 +44,8 @@ pub enum Queue {
     Inbound,
     /// What agents and people answer, in order per conversation.
     Replies,
+    /// Templates that campaigns and people send.
+    TemplateSends,
     /// What Meta says became of our messages.
     Statuses,
     /// Customers' turns for the agent runtime, in order per conversation.
@@ -58,13 +60,15 @@ pub enum Queue {
 
 impl Queue {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Inbound, Self::Replies, Self::Statuses, Self::Turns, Self::Events, Self::Probes, Self::Quarantine];
+    pub const ALL: [Self; 8] =
+        [Self::Inbound, Self::Replies, Self::TemplateSends, Self::Statuses, Self::Turns, Self::Events, Self::Probes, Self::Quarantine];
 
     /// Its name in documents, logs and metrics; a deployment may put a prefix before it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Inbound => "inbound.fifo",
             Self::Replies => "replies.fifo",
+            Self::TemplateSends => "template-sends",
             Self::Statuses => "statuses",
             Self::Turns => "turns.fifo",
             Self::Events => "events",
@@ -77,7 +81,7 @@ impl Queue {
     pub const fn is_fifo(self) -> bool {
         match self {
             Self::Inbound | Self::Replies | Self::Turns => true,
-            Self::Statuses | Self::Events | Self::Probes | Self::Quarantine => false,
+            Self::TemplateSends | Self::Statuses | Self::Events | Self::Probes | Self::Quarantine => false,
         }
     }
 }

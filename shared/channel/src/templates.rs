@@ -22,7 +22,8 @@ use domain::status::{Fault, Phase};
 use domain::template::{Category, Filled};
 use domain::time::Timestamp;
 use meta::fault::Class;
-use meta::graph::{Endpoint, Sent, TemplateGraph};
+pub use meta::graph::TemplateGraph;
+use meta::graph::{Endpoint, Sent};
 use meta::outgoing::Recipient;
 
 use crate::catalogue::{Catalogue, Found};
@@ -285,13 +286,7 @@ impl Templates<'_> {
     }
 
     /// Everything that can be said without the customer's conversation.
-    async fn check(
-        &self,
-        job: &TemplateSend,
-        known: &KnownConnection,
-        at: Timestamp,
-        now: Timestamp,
-    ) -> Result<Checked, TemplateError> {
+    async fn check(&self, job: &TemplateSend, known: &KnownConnection, at: Timestamp, now: Timestamp) -> Result<Checked, TemplateError> {
         let connection = &known.connection;
         if now > job.not_after.unwrap_or_else(|| at.plus(WORTH_FOR)) {
             return Ok(Checked::Refused(Refusal::Expired));
@@ -326,9 +321,7 @@ impl Templates<'_> {
         let participant = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
         Ok(match template.template.fill(&job.values, &participant, now) {
             Ok(filled) => Checked::Filled(Box::new((template.template.category.clone(), filled))),
-            Err(problems) => {
-                Checked::Refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() })
-            }
+            Err(problems) => Checked::Refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() }),
         })
     }
 
@@ -736,8 +729,8 @@ fn progress(outcome: Outcome) -> Progress {
 /// The job's id and own time. A time ahead of ours would stand at the end of its conversation until then.
 fn identify(job: &TemplateSend, now: Timestamp) -> Result<(MessageId, Timestamp), Refusal> {
     let invalid = |problem: &str| Refusal::Invalid { problems: vec![problem.to_owned()] };
-    let (id, at) = MessageId::of_job(&job.id)
-        .map_err(|_| invalid("id: is no UUIDv7; make one, and use it again only for the same template send."))?;
+    let (id, at) =
+        MessageId::of_job(&job.id).map_err(|_| invalid("id: is no UUIDv7; make one, and use it again only for the same template send."))?;
     if at > now.plus(AHEAD) {
         return Err(invalid("id: its time is more than five minutes ahead; set the sender's clock."));
     }
@@ -772,7 +765,8 @@ fn retry(refusal: &Refusal) -> Retry {
 /// Half as long up to half as long again, told apart by the message: those that found no slot together do not come back together.
 fn no_slot_again(receive_count: u32, id: &MessageId) -> Duration {
     let about = NO_SLOT_AGAIN.saturating_mul(receive_count.max(1)).min(NO_SLOT_AT_MOST);
-    let spread = hash(&["spread", id.as_str(), &receive_count.to_string()]).bytes().fold(0_u32, |sum, it| (sum * 31 + u32::from(it)) % 1_000);
+    let spread =
+        hash(&["spread", id.as_str(), &receive_count.to_string()]).bytes().fold(0_u32, |sum, it| (sum * 31 + u32::from(it)) % 1_000);
     about / 2 + about.mul_f64(f64::from(spread) / 1_000.0)
 }
 

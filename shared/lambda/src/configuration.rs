@@ -130,6 +130,16 @@ impl Environment {
         vault
     }
 
+    /// The Graph API: `GRAPH_URL`, `GRAPH_VERSION`.
+    ///
+    /// Only a stack on this machine has an endpoint of its own for SQS, and only there may Meta be a simulator.
+    pub fn graph(&mut self) -> Option<channel::GraphSettings> {
+        let base_url = self.required("GRAPH_URL");
+        let version = self.required("GRAPH_VERSION");
+        let allow_loopback = self.optional("AWS_ENDPOINT_URL_SQS").or_else(|| self.optional("AWS_ENDPOINT_URL")).is_some();
+        Some(channel::GraphSettings { base_url: base_url?, allow_loopback, ..channel::GraphSettings::meta(version?) })
+    }
+
     /// Builds the configuration from what was read.
     ///
     /// # Errors

@@ -19,8 +19,8 @@ use serde_json::Value;
 
 use crate::fault::{self, Class, GraphError, UNKNOWN_CODE, classify, without_explanation};
 use crate::outgoing;
-use crate::templates;
 use crate::signature::appsecret_proof;
+use crate::templates;
 use crate::wire::Object;
 
 /// Meta's address of the Graph API.

@@ -1,0 +1,135 @@
+//! `template-sends`: sends approved templates, and nothing else.
+//!
+//! Free text is out of this crate's reach. Its handle on Meta takes filled templates only, and it depends on no crate that has another one:
+//!
+//! ```
+//! fn compiles(_: &channel::templates::TemplateGraph) {}
+//! ```
+//! ```compile_fail
+//! fn does_not(_: &meta::graph::Graph) {}
+//! ```
+//! ```compile_fail
+//! fn does_not(_: &domain::outgoing::Outgoing) {}
+//! ```
+//! ```compile_fail
+//! fn does_not(graph: &channel::templates::TemplateGraph, text: channel::jobs::Reply) {
+//!     drop(graph.send(text.message));
+//! }
+//! ```
+
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use channel::aws::Aws;
+use channel::catalogue::Catalogue;
+use channel::clock::Clock;
+use channel::counts::Counts;
+use channel::directory::Directory;
+use channel::leases::Leases;
+use channel::queues::{Queue, QueueUrls, Queues};
+use channel::store::{Store, Tables};
+use channel::templates::{TemplateGraph, Templates};
+use channel::vault::Vault;
+use channel::{GraphSettings, GraphSettingsError};
+use lambda::batches::Deadline;
+use lambda::configuration::{Environment, Misconfigured};
+
+/// Which part of a number's throughput campaigns may use, if nothing else is said: a quarter is left for replies and for what comes in.
+const SHARE: f64 = 0.75;
+
+/// What the function is told by its environment.
+pub struct Config {
+    /// From which severity on it logs.
+    pub log_level: tracing::Level,
+    aws: channel::aws::Environment,
+    tables: Tables,
+    queues: QueueUrls,
+    vault: Vault,
+    graph: GraphSettings,
+    share: f64,
+}
+
+impl Config {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Every variable that is missing or malformed, together.
+    pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
+        let log_level = environment.log_level();
+        let aws = environment.aws();
+        let tables = environment.tables();
+        let jobs = environment.required("QUEUE_TEMPLATE_SENDS");
+        let dead_letters = environment.required("DEAD_LETTERS_TEMPLATE_SENDS");
+        let events = environment.required("QUEUE_EVENTS");
+        let probes = environment.required("QUEUE_PROBES");
+        let vault = environment.vault();
+        let graph = environment.graph();
+        let share = environment.parsed_or("CAMPAIGN_SHARE", SHARE);
+        if share.is_some_and(|it| !(it > 0.0 && it <= 1.0)) {
+            environment.malformed("CAMPAIGN_SHARE");
+        }
+        environment.finish(|| {
+            let queues = QueueUrls::new()
+                .with(Queue::TemplateSends, jobs?)
+                .with_dead_letters(Queue::TemplateSends, dead_letters?)
+                .with(Queue::Events, events?)
+                .with(Queue::Probes, probes?);
+            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph: graph?, share: share? })
+        })
+    }
+}
+
+/// What the function holds between invocations.
+pub struct Handles {
+    store: Store,
+    queues: Queues,
+    directory: Directory,
+    catalogue: Catalogue,
+    graph: TemplateGraph,
+    leases: Leases,
+    share: f64,
+}
+
+impl Handles {
+    /// Builds them, once.
+    ///
+    /// # Errors
+    /// If the Graph API's address or version cannot be.
+    pub fn new(config: Config) -> Result<Self, GraphSettingsError> {
+        let aws = Aws::new(config.aws);
+        let graph = TemplateGraph::new(&config.graph)?;
+        Ok(Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, graph, config.share))
+    }
+
+    /// Over a store, queues, a vault and the Graph API; campaigns use this share of a number's throughput.
+    #[must_use]
+    pub fn over(store: Store, queues: Queues, vault: Vault, graph: TemplateGraph, share: f64) -> Self {
+        let directory = Directory::new(store.clone(), vault);
+        let catalogue = Catalogue::new(store.clone());
+        Self { store, queues, directory, catalogue, graph, leases: Leases::new(), share }
+    }
+
+    /// Places in rotations that were leased and not used yet.
+    #[must_use]
+    pub fn unused_places(&self) -> usize {
+        self.leases.unused()
+    }
+}
+
+/// Runs one batch: each job is prepared alone, slots are leased for all of them, and each goes out at its slot.
+pub async fn handle(handles: &Handles, event: SqsEvent, clock: Clock<'_>, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
+    let Handles { store, queues, directory, catalogue, graph, leases, share } = handles;
+    let counts = Counts::new();
+    let templates =
+        Templates { store, queues, directory, catalogue, graph, leases, counts: &counts, clock, share: *share, is_held_back: false.into() };
+    let response = lambda::batches::planned(
+        queues,
+        Queue::TemplateSends,
+        event,
+        deadline,
+        async |job, delivery: &_| Box::pin(templates.prepare(job, delivery)).await,
+        async |ready| Box::pin(templates.plan(ready)).await,
+        async |planned| Box::pin(templates.finish(planned)).await,
+    )
+    .await;
+    lambda::metrics::publish(&counts);
+    response
+}
