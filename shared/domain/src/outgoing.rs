@@ -18,6 +18,30 @@ pub enum Source {
     Link(String),
 }
 
+impl Source {
+    /// What is wrong with it and what to do, if it can be seen from here: Meta fetches a link only when it sends.
+    #[must_use]
+    pub fn problem(&self) -> Option<&'static str> {
+        match self {
+            Self::Id(id) => id.trim().is_empty().then_some("is an empty id; upload the file first"),
+            Self::Link(link) => (!is_web_address(link, &["https://"])).then_some("is no https link; give one that anybody can open"),
+        }
+    }
+}
+
+/// Does the text look like an address with a host, under one of these schemes?
+#[must_use]
+pub fn is_web_address(text: &str, schemes: &[&str]) -> bool {
+    let host = schemes.iter().find_map(|it| text.strip_prefix(it)).map(|it| it.split(['/', '?', '#']).next().unwrap_or_default());
+    host.is_some_and(|it| !it.is_empty()) && !text.contains(|it: char| it.is_whitespace() || it.is_control())
+}
+
+/// Is the text a number from `-limit` to `limit`?
+#[must_use]
+pub fn is_degrees(text: &str, limit: f64) -> bool {
+    text.trim().parse::<f64>().is_ok_and(|it| it.abs() <= limit)
+}
+
 /// A button that answers with its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplyButton {

@@ -2,6 +2,12 @@
 //!
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components>
 
+mod fill;
+mod preview;
+#[cfg(test)]
+mod tests;
+mod variables;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -11,6 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Malformed;
 use crate::outgoing::Source;
 use crate::time::Timestamp;
+
+pub use self::fill::{Filled, FilledButton, FilledCard, FilledHeader, FilledInput, FilledText, Problem};
+pub use self::preview::{Preview, PreviewButton, PreviewCard, PreviewHeader, PreviewOffer};
+pub use self::variables::{Kind, Part, Place, Variable};
 
 /// The name of a template. Names repeat across languages: name and [`Language`] together say which template is meant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -213,7 +223,7 @@ pub struct Card {
 }
 
 /// What a header shows that is no text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderFormat {
     /// A picture.
@@ -222,7 +232,7 @@ pub enum HeaderFormat {
     Video,
     /// A document.
     Document,
-    /// A short film without sound: Marketing Messages API only.
+    /// A short film without sound, of the Marketing Messages API only: it cannot be sent here yet.
     Gif,
     /// A place.
     Location,
@@ -356,7 +366,7 @@ pub struct ButtonValue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ButtonInput {
-    /// The end of a page's address: it is percent-encoded here.
+    /// The end of a page's address. What cannot stand in one is percent-encoded; `/`, `?`, `&` and what is encoded already stay.
     Url(Value),
     /// What a quick reply comes back with, instead of its text.
     Payload(Value),

@@ -8,7 +8,7 @@ use std::fmt;
 
 use domain::customer::{Bsuid, Customer, Phone};
 use domain::ids::Wamid;
-use domain::outgoing::{Action, Header, Outgoing, ReplyButton, Section, Source};
+use domain::outgoing::{Action, Header, Outgoing, ReplyButton, Section, Source, is_degrees, is_web_address};
 use serde_json::{Value, json};
 
 /// Longest `biz_opaque_callback_data`, in characters.
@@ -117,14 +117,14 @@ fn part(content: &Outgoing) -> (&'static str, Value) {
     (content.kind(), part)
 }
 
-fn with(mut part: Value, member: &str, text: Option<&str>) -> Value {
+pub(crate) fn with(mut part: Value, member: &str, text: Option<&str>) -> Value {
     if let Some(text) = text {
         part[member] = Value::from(text);
     }
     part
 }
 
-fn file(source: &Source) -> Value {
+pub(crate) fn file(source: &Source) -> Value {
     match source {
         Source::Id(id) => json!({ "id": id }),
         Source::Link(link) => json!({ "link": link }),
@@ -132,7 +132,7 @@ fn file(source: &Source) -> Value {
 }
 
 /// What is no JSON goes out as text, and Meta says what is wrong with it; [`check`] has said so before.
-fn json_or_text(text: &str) -> Value {
+pub(crate) fn json_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
 
@@ -276,17 +276,13 @@ impl Problems {
     }
 
     fn file(&mut self, member: &str, source: &Source) {
-        match source {
-            Source::Id(id) => self.unless(!id.trim().is_empty(), member, "is an empty id; upload the file first"),
-            Source::Link(link) => {
-                self.unless(is_web_address(link, &["https://"]), member, "is no https link; give one that anybody can open")
-            }
+        if let Some(advice) = source.problem() {
+            self.push(member, advice);
         }
     }
 
     fn degrees(&mut self, member: &str, text: &str, limit: f64) {
-        let is_well = text.trim().parse::<f64>().is_ok_and(|it| it.abs() <= limit);
-        if !is_well {
+        if !is_degrees(text, limit) {
             self.push(member, format!("is no number from -{limit} to {limit}; give decimal degrees"));
         }
     }
@@ -373,11 +369,6 @@ impl Problems {
         }
         self.different("action.sections", "row id", sections.iter().flat_map(|it| &it.rows).map(|it| it.id.as_str()));
     }
-}
-
-fn is_web_address(text: &str, schemes: &[&str]) -> bool {
-    let host = schemes.iter().find_map(|it| text.strip_prefix(it)).map(|it| it.split(['/', '?', '#']).next().unwrap_or_default());
-    host.is_some_and(|it| !it.is_empty()) && !text.contains(|it: char| it.is_whitespace() || it.is_control())
 }
 
 #[cfg(test)]
