@@ -177,6 +177,12 @@ impl Queues {
         depths.filter(|(depth, _)| *depth > 0).map(|(depth, name)| (name, depth)).collect()
     }
 
+    /// Whether a queue holds a message that can be received now; one of a locked FIFO group too.
+    #[must_use]
+    pub fn has_visible(&self, queue: &str) -> bool {
+        self.look(queue, |queue| queue.has_visible())
+    }
+
     /// When the next hidden message of any queue becomes visible, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn next_visible_ms(&self) -> Option<i64> {
@@ -373,7 +379,7 @@ impl Engine {
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.clock.now_ms();
-        state.queues.values_mut().for_each(|queue| queue.expire(now_ms));
+        state.queues.values_mut().for_each(|queue| queue.look_at(now_ms));
         look(&mut state)
     }
 
