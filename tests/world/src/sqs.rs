@@ -177,6 +177,12 @@ impl Queues {
         depths.filter(|(depth, _)| *depth > 0).map(|(depth, name)| (name, depth)).collect()
     }
 
+    /// Whether a queue holds a message that can be received now; one of a locked FIFO group too.
+    #[must_use]
+    pub fn has_visible(&self, queue: &str) -> bool {
+        self.look(queue, |queue| queue.has_visible())
+    }
+
     /// When the next hidden message of any queue becomes visible, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn next_visible_ms(&self) -> Option<i64> {
@@ -233,26 +239,20 @@ impl Queues {
         self.engine().changed.notify_waiters();
     }
 
-    /// Receives as [`Self::receive`] does, and waits until there is something.
-    pub(crate) async fn receive_next(&self, queue: &str, most: usize) -> Vec<Value> {
-        let engine = self.engine();
-        loop {
-            // Registered before looking, so that what arrives in between is not missed.
-            let changed = engine.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let messages = self.receive(queue, most, Order::Arrival);
-            if !messages.is_empty() {
-                return messages;
+    /// Leaves a visible copy of each of these received messages under the same id, as [`Self::duplicate`] does.
+    pub(crate) fn copy(&self, queue: &str, messages: &[Value]) {
+        self.engine().with(|state| {
+            for receipt in messages.iter().filter_map(|it| it["ReceiptHandle"].as_str()) {
+                let sequence = state.next();
+                state.queues.get_mut(queue).into_iter().for_each(|it| it.copy(receipt, sequence));
             }
-            match self.next_visible_ms() {
-                Some(at_ms) => tokio::select! {
-                    () = changed => {}
-                    () = engine.clock.reached(at_ms) => {}
-                },
-                None => changed.await,
-            }
-        }
+        });
+        self.engine().changed.notify_waiters();
+    }
+
+    /// The clock of these queues.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.engine().clock
     }
 
     fn engine(&self) -> &Engine {
@@ -373,7 +373,7 @@ impl Engine {
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.clock.now_ms();
-        state.queues.values_mut().for_each(|queue| queue.expire(now_ms));
+        state.queues.values_mut().for_each(|queue| queue.look_at(now_ms));
         look(&mut state)
     }
 

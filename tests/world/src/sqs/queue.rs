@@ -16,6 +16,9 @@ const DEDUPLICATION_MS: i64 = 5 * 60 * 1_000;
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>.
 const LONGEST_VISIBILITY_MS: i64 = 12 * 60 * 60 * 1_000;
 
+/// Among how many of the oldest messages of a standard queue those are chosen that disorder hands over.
+const DISORDER: usize = 200;
+
 /// In what order a receiver is served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
@@ -76,7 +79,19 @@ pub(super) struct Queue {
     /// How many of the next receives also leave a copy behind, as at-least-once delivery allows.
     pub(super) duplicates_due: usize,
     messages: BTreeMap<u64, Message>,
+    /// The time by which messages are hidden or visible: that of the latest look at the queue.
+    looked_ms: i64,
+    /// Hidden messages by the time at which they become visible.
+    hidden: BTreeSet<(i64, u64)>,
+    /// Visible messages by group.
+    visible: BTreeMap<Option<String>, BTreeSet<u64>>,
+    /// How many messages of each group are in flight.
+    in_flight: BTreeMap<Option<String>, usize>,
+    /// No message was sent before this time.
+    oldest_ms: i64,
     remembered: HashMap<(Option<String>, String), (i64, Sent)>,
+    /// When ids past their five minutes are forgotten next: until then they only take room.
+    forgets_ms: i64,
 }
 
 impl Queue {
@@ -88,7 +103,13 @@ impl Queue {
             purged_ms: None,
             duplicates_due: 0,
             messages: BTreeMap::new(),
+            looked_ms: now_ms,
+            hidden: BTreeSet::new(),
+            visible: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            oldest_ms: i64::MAX,
             remembered: HashMap::new(),
+            forgets_ms: now_ms,
         }
     }
 
@@ -103,6 +124,64 @@ impl Queue {
 
     fn has(&self, attribute: &str, value: &str) -> bool {
         self.attributes.get(attribute).is_some_and(|it| it == value)
+    }
+
+    /// Adds a message to the queue and to what finds it.
+    fn put(&mut self, key: u64, message: Message) {
+        self.oldest_ms = self.oldest_ms.min(message.sent_ms);
+        if message.visible_ms > self.looked_ms {
+            self.hidden.insert((message.visible_ms, key));
+            if message.received_ms.is_some() {
+                *self.in_flight.entry(message.group.clone()).or_default() += 1;
+            }
+        } else {
+            self.visible.entry(message.group.clone()).or_default().insert(key);
+        }
+        self.messages.insert(key, message);
+    }
+
+    /// Takes a message out of the queue and of what finds it.
+    fn take(&mut self, key: u64) -> Option<Message> {
+        let message = self.messages.remove(&key)?;
+        if self.hidden.remove(&(message.visible_ms, key)) {
+            if message.received_ms.is_some() {
+                self.landed(&message.group);
+            }
+        } else if let Some(keys) = self.visible.get_mut(&message.group) {
+            keys.remove(&key);
+            if keys.is_empty() {
+                self.visible.remove(&message.group);
+            }
+        }
+        Some(message)
+    }
+
+    /// One message less of this group is in flight.
+    fn landed(&mut self, group: &Option<String>) {
+        if let Some(count) = self.in_flight.get_mut(group) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(group);
+            }
+        }
+    }
+
+    /// Shows what has become visible by now, and forgets what is past its time. To be called before the queue is looked at.
+    pub(super) fn look_at(&mut self, now_ms: i64) {
+        if now_ms < self.looked_ms {
+            // The clock was turned back.
+            let messages = std::mem::take(&mut self.messages);
+            self.clear();
+            self.looked_ms = now_ms;
+            messages.into_iter().for_each(|(key, message)| self.put(key, message));
+        }
+        self.looked_ms = now_ms;
+        while let Some((_, key)) = self.hidden.first().filter(|(visible_ms, _)| *visible_ms <= now_ms).copied() {
+            if let Some(message) = self.take(key) {
+                self.put(key, message);
+            }
+        }
+        self.expire(now_ms);
     }
 
     pub(super) fn messages(&self) -> impl Iterator<Item = (&u64, &Message)> {
@@ -168,7 +247,7 @@ impl Queue {
             visible_ms: now_ms + delay_s * 1_000,
             received_ms: None,
         };
-        self.messages.insert(sequence, message);
+        self.put(sequence, message);
         sent
     }
 
@@ -182,24 +261,35 @@ impl Queue {
         if self.is_fifo() {
             message.sent_ms = now_ms;
         }
-        self.messages.insert(sequence, message);
+        self.put(sequence, message);
     }
 
     /// Gives up all messages that nobody has received: for a move task.
     pub(super) fn give_up(&mut self, now_ms: i64) -> Vec<Message> {
-        let given = self.messages.extract_if(.., |_, message| !message.is_in_flight(now_ms));
-        given.map(|(_, message)| message).collect()
+        let given: Vec<u64> = self.messages.iter().filter(|(_, it)| !it.is_in_flight(now_ms)).map(|(key, _)| *key).collect();
+        given.into_iter().filter_map(|key| self.take(key)).collect()
     }
 
     pub(super) fn clear(&mut self) {
         self.messages.clear();
+        self.hidden.clear();
+        self.visible.clear();
+        self.in_flight.clear();
     }
 
-    /// Forgets messages past their retention and ids past their five minutes.
-    pub(super) fn expire(&mut self, now_ms: i64) {
+    /// Forgets messages past their retention and, now and then, ids past their five minutes.
+    fn expire(&mut self, now_ms: i64) {
         let retention_ms = self.number("MessageRetentionPeriod") * 1_000;
-        self.messages.retain(|_, message| message.sent_ms + retention_ms > now_ms);
-        self.remembered.retain(|_, (until_ms, _)| *until_ms > now_ms);
+        if self.oldest_ms.saturating_add(retention_ms) <= now_ms {
+            let expired = |it: &Message| it.sent_ms + retention_ms <= now_ms;
+            let expired: Vec<u64> = self.messages.iter().filter(|(_, it)| expired(it)).map(|(key, _)| *key).collect();
+            expired.into_iter().for_each(|key| drop(self.take(key)));
+            self.oldest_ms = self.messages.values().map(|it| it.sent_ms).min().unwrap_or(i64::MAX);
+        }
+        if self.forgets_ms <= now_ms {
+            self.remembered.retain(|_, (until_ms, _)| *until_ms > now_ms);
+            self.forgets_ms = now_ms + DEDUPLICATION_MS;
+        }
     }
 
     /// Hands over up to `most` messages and hides them. Those received `max_receives` times already come back as dead instead.
@@ -212,21 +302,26 @@ impl Queue {
         now_ms: i64,
     ) -> (Vec<Handed>, Vec<Message>) {
         let (mut handed, mut dead) = (Vec::new(), Vec::new());
-        for key in self.candidates(order, now_ms) {
-            if handed.len() == most {
+        // A second look finds what stands behind dead ones.
+        while handed.len() < most {
+            let candidates = self.candidates(order, most - handed.len(), now_ms);
+            if candidates.is_empty() {
                 break;
             }
-            let Some(message) = self.messages.get_mut(&key) else { continue };
-            if max_receives.is_some_and(|it| message.receives >= it) {
-                dead.extend(self.messages.remove(&key));
-                continue;
+            for key in candidates {
+                let Some(mut message) = self.take(key) else { continue };
+                if max_receives.is_some_and(|it| message.receives >= it) {
+                    dead.push(message);
+                    continue;
+                }
+                message.receives += 1;
+                message.first_received_ms.get_or_insert(now_ms);
+                message.received_ms = Some(now_ms);
+                message.visible_ms = now_ms + visibility_ms;
+                let receipt = format!("{}/{key}/{}", self.name, message.receives);
+                handed.push(Handed { message: message.clone(), receipt, sequence: key });
+                self.put(key, message);
             }
-            message.receives += 1;
-            message.first_received_ms.get_or_insert(now_ms);
-            message.received_ms = Some(now_ms);
-            message.visible_ms = now_ms + visibility_ms;
-            let receipt = format!("{}/{key}/{}", self.name, message.receives);
-            handed.push(Handed { message: message.clone(), receipt, sequence: key });
         }
         (handed, dead)
     }
@@ -235,19 +330,28 @@ impl Queue {
     pub(super) fn leave_duplicates(&mut self, handed: &[Handed], mut next: impl FnMut() -> u64, now_ms: i64) {
         for it in handed.iter().take(self.duplicates_due) {
             let copy = Message { visible_ms: now_ms, received_ms: None, ..it.message.clone() };
-            self.messages.insert(next(), copy);
+            self.put(next(), copy);
         }
         self.duplicates_due -= self.duplicates_due.min(handed.len());
     }
 
-    /// What may be received now, in the order in which it is handed over.
-    fn candidates(&self, order: Order, now_ms: i64) -> Vec<u64> {
-        match (self.is_fifo(), order) {
+    /// Leaves a visible copy of what was received with this receipt, if it is still there.
+    pub(super) fn copy(&mut self, receipt: &str, sequence: u64) {
+        let received = self.read_receipt(receipt).ok().and_then(|(key, _)| self.messages.get(&key));
+        let copy = received.map(|it| Message { visible_ms: self.looked_ms, received_ms: None, ..it.clone() });
+        copy.into_iter().for_each(|it| self.put(sequence, it));
+    }
+
+    /// Up to `most` of what may be received now, in the order in which it is handed over.
+    fn candidates(&self, order: Order, most: usize, now_ms: i64) -> Vec<u64> {
+        let mut candidates = match (self.is_fifo(), order) {
             (true, Order::Arrival) => self.free_groups(now_ms).into_iter().flatten().collect(),
             (true, Order::Shuffled(seed)) => interleave(self.free_groups(now_ms), seed),
-            (false, Order::Arrival) => self.visible_fairly(now_ms),
-            (false, Order::Shuffled(seed)) => shuffle(self.visible_fairly(now_ms), seed),
-        }
+            (false, Order::Arrival) => self.visible_fairly(most),
+            (false, Order::Shuffled(seed)) => shuffle(self.visible_fairly(most.max(DISORDER)), seed),
+        };
+        candidates.truncate(most);
+        candidates
     }
 
     /// The messages of each group of which none is in flight, up to the first that is delayed. SQS hands over as many of
@@ -256,7 +360,8 @@ impl Queue {
     fn free_groups(&self, now_ms: i64) -> Vec<Vec<u64>> {
         let is_locked = |it: &&Message| it.is_in_flight(now_ms);
         let mut closed: BTreeSet<&Option<String>> = self.messages.values().filter(is_locked).map(|it| &it.group).collect();
-        let mut groups: Vec<(&Option<String>, Vec<u64>)> = Vec::new();
+        let mut groups: Vec<Vec<u64>> = Vec::new();
+        let mut positions: BTreeMap<&Option<String>, usize> = BTreeMap::new();
         for (key, message) in &self.messages {
             if closed.contains(&message.group) {
                 continue;
@@ -265,29 +370,28 @@ impl Queue {
                 closed.insert(&message.group);
                 continue;
             }
-            match groups.iter_mut().find(|(group, _)| *group == &message.group) {
-                Some((_, keys)) => keys.push(*key),
-                None => groups.push((&message.group, vec![*key])),
+            let position = *positions.entry(&message.group).or_insert(groups.len());
+            if position == groups.len() {
+                groups.push(Vec::new());
             }
+            groups[position].push(*key);
         }
-        groups.into_iter().map(|(_, keys)| keys).collect()
+        groups
     }
 
-    /// Visible messages, those of noisy groups last. A group is noisy with at least 30 messages and more than a tenth of all
-    /// in flight: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html>.
-    fn visible_fairly(&self, now_ms: i64) -> Vec<u64> {
-        let mut in_flight: HashMap<&str, usize> = HashMap::new();
-        let mut all = 0;
-        for message in self.messages.values().filter(|it| it.is_in_flight(now_ms)) {
-            all += 1;
-            *in_flight.entry(message.group.as_deref().unwrap_or_default()).or_default() += 1;
-        }
-        let is_noisy = |message: &Message| {
-            message.group.as_deref().and_then(|it| in_flight.get(it)).is_some_and(|count| *count >= 30 && count * 10 > all)
-        };
-        let mut visible: Vec<_> = self.messages.iter().filter(|(_, it)| it.is_visible(now_ms)).collect();
-        visible.sort_by_key(|(_, message)| is_noisy(message));
-        visible.into_iter().map(|(key, _)| *key).collect()
+    /// The first `most` visible messages, those of noisy groups last. A group is noisy with at least 30 messages and more than a tenth
+    /// of all in flight: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html>.
+    fn visible_fairly(&self, most: usize) -> Vec<u64> {
+        let all: usize = self.in_flight.values().sum();
+        let is_noisy =
+            |group: &Option<String>| group.is_some() && self.in_flight.get(group).is_some_and(|count| *count >= 30 && count * 10 > all);
+        let first = self.visible.iter().flat_map(|(group, keys)| {
+            let is_noisy = is_noisy(group);
+            keys.iter().take(most).map(move |key| (is_noisy, *key))
+        });
+        let mut first: Vec<(bool, u64)> = first.collect();
+        first.sort_unstable();
+        first.into_iter().map(|(_, key)| key).take(most).collect()
     }
 
     /// Deletes by receipt. A standard queue accepts an old receipt of a message that was received again, and keeps it; a FIFO
@@ -301,7 +405,7 @@ impl Queue {
             return Err(expired(receipt));
         }
         if is_latest {
-            self.messages.remove(&key);
+            self.take(key);
         }
         Ok(())
     }
@@ -310,7 +414,7 @@ impl Queue {
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html>
     pub(super) fn change_visibility(&mut self, receipt: &str, seconds: i64, now_ms: i64) -> Result<(), SqsError> {
         let (key, number) = self.read_receipt(receipt)?;
-        let Some(message) = self.messages.get_mut(&key) else {
+        let Some(message) = self.messages.get(&key) else {
             return Err(SqsError::invalid(format!(
                 "Value {receipt} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available for visibility timeout change."
             )));
@@ -327,13 +431,21 @@ impl Queue {
                 "Value {seconds} for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout for the message is beyond the limit [43200 seconds]."
             )));
         }
-        message.visible_ms = visible_ms;
+        if let Some(mut message) = self.take(key) {
+            message.visible_ms = visible_ms;
+            self.put(key, message);
+        }
         Ok(())
     }
 
     /// When a message that is hidden now becomes visible next.
     pub(super) fn next_visible_ms(&self, now_ms: i64) -> Option<i64> {
-        self.messages.values().map(|it| it.visible_ms).filter(|it| *it > now_ms).min()
+        self.hidden.range((now_ms + 1, 0)..).next().map(|(visible_ms, _)| *visible_ms)
+    }
+
+    /// Whether any message can be received, as far as it depends on itself and not on its group.
+    pub(super) fn has_visible(&self) -> bool {
+        !self.visible.is_empty()
     }
 
     fn read_receipt(&self, receipt: &str) -> Result<(u64, u32), SqsError> {
