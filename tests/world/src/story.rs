@@ -3,6 +3,7 @@
 //! Nothing happens by itself: [`World::settle`] lets everything happen that can happen now, [`World::pass`] lets time pass. Or all of it
 //! does, as in the cloud and in a time of its own: [`World::run_until`], [`World::run_out`].
 
+pub mod campaigns;
 mod freely;
 mod verbs;
 
@@ -19,6 +20,7 @@ use channel::owed::{self, Walked};
 use channel::people;
 use channel::queues::{Entry, Queue, QueueUrls, Queues};
 use channel::store::{Store, Tables};
+use channel::templates::TemplateGraph;
 use channel::vault::{MASTER_KEY_ID, Secret, Vault};
 use domain::conversation::Conversation;
 use domain::customer::{Bsuid, Customer, Phone};
@@ -26,6 +28,7 @@ use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, NumberId, Tenant
 use domain::message::Content;
 use domain::outgoing::Outgoing;
 use domain::time::Timestamp;
+use futures::FutureExt;
 use lambda_http::http;
 use meta::graph::{Graph, Settings};
 use meta_sim::{Setup, Simulator, Webhook};
@@ -55,12 +58,20 @@ pub const ACCESS_TOKEN: &str = "local-access-token";
 /// A customer who has a phone and a user id, as most have.
 pub const ANA: &str = "34600111222";
 
+/// Which part of a number's throughput campaigns use.
+pub const CAMPAIGN_SHARE: f64 = 0.75;
+
 /// How much may happen at one instant before a story is taken to run in circles.
 const ROUNDS: usize = 200;
 
 /// Whose calls are held to which function's role.
-const ROLES: [(&str, &str); 4] =
-    [("webhook", "WebhookFunction"), ("inbound", "InboundFunction"), ("replies", "RepliesFunction"), ("statuses", "StatusesFunction")];
+const ROLES: [(&str, &str); 5] = [
+    ("webhook", "WebhookFunction"),
+    ("inbound", "InboundFunction"),
+    ("replies", "RepliesFunction"),
+    ("templates", "TemplatesFunction"),
+    ("statuses", "StatusesFunction"),
+];
 
 /// The simulator's clock is the world's.
 struct SimulatorClock(Clock);
@@ -92,6 +103,7 @@ pub struct World {
     vault: Vault,
     mappings: Mappings,
     webhook: webhook::Handles,
+    templates: Rc<templates::Handles>,
     delivery: Delivery,
     answers: RefCell<Answers>,
     turns: RefCell<Vec<Turn>>,
@@ -142,11 +154,13 @@ impl World {
         let served = meta.clone();
         tokio::spawn(async move { served.serve(listener).await });
         let parts = Parts { template: &template, dynamo: &dynamo, engine: &engine, clock: &clock, graph_url: &graph_url, graph_timeout };
+        let templates = Rc::new(parts.templates());
         let world = Self {
             store: parts.store("test"),
             queues: parts.queues("test"),
             vault: vault(),
-            mappings: parts.mappings().beside_meta(&meta),
+            mappings: parts.mappings(&templates).beside_meta(&meta),
+            templates,
             webhook: webhook::Handles::over(parts.store("webhook"), parts.queues("webhook"), vault()),
             delivery,
             answers: RefCell::new(Box::new(says_back)),
@@ -577,6 +591,8 @@ impl Parts<'_> {
             .with_dead_letters(Queue::Inbound, name("InboundDeadLetters"))
             .with(Queue::Replies, name("RepliesQueue"))
             .with_dead_letters(Queue::Replies, name("RepliesDeadLetters"))
+            .with(Queue::TemplateSends, name("TemplateSendsQueue"))
+            .with_dead_letters(Queue::TemplateSends, name("TemplateSendsDeadLetters"))
             .with(Queue::Statuses, name("StatusesQueue"))
             .with_dead_letters(Queue::Statuses, name("StatusesDeadLetters"))
             .with(Queue::Turns, name("TurnsQueue"))
@@ -586,17 +602,26 @@ impl Parts<'_> {
         Queues::new(self.engine.sdk_config(who).build(), urls)
     }
 
-    fn mappings(&self) -> Mappings {
+    fn graph(&self) -> Settings {
         let (base_url, timeout) = (self.graph_url.to_owned(), self.graph_timeout);
         let meta = Settings::meta("v25.0");
         let mark_read_timeout = meta.mark_read_timeout.min(timeout);
-        let settings = Settings { base_url, timeout, mark_read_timeout, allow_loopback: true, ..meta };
-        let graph = Graph::new(&settings).expect("settings on this machine");
+        Settings { base_url, timeout, mark_read_timeout, allow_loopback: true, ..meta }
+    }
+
+    fn templates(&self) -> templates::Handles {
+        let graph = TemplateGraph::new(&self.graph()).expect("settings on this machine");
+        templates::Handles::over(self.store("templates"), self.queues("templates"), vault(), graph, CAMPAIGN_SHARE)
+    }
+
+    fn mappings(&self, templates: &Rc<templates::Handles>) -> Mappings {
+        let graph = Graph::new(&self.graph()).expect("settings on this machine");
         let inbound = Rc::new(inbound::Handles::over(self.store("inbound"), self.queues("inbound")));
         let statuses = Rc::new(statuses::Handles::over(self.store("statuses"), self.queues("statuses")));
         let replies = Rc::new(replies::Handles::over(self.store("replies"), self.queues("replies"), vault(), graph));
         let now = |clock: &Clock| Timestamp::from_millis(clock.now_ms());
-        let (a, b, c) = (self.clock.clone(), self.clock.clone(), self.clock.clone());
+        let (a, b, c, d) = (self.clock.clone(), self.clock.clone(), self.clock.clone(), self.clock.clone());
+        let templates = Rc::clone(templates);
         let handlers = BTreeMap::from([
             (
                 "InboundFunction".to_owned(),
@@ -617,6 +642,21 @@ impl Parts<'_> {
                 handler(move |event| {
                     let (handles, clock) = (replies.clone(), c.clone());
                     async move { Ok::<_, anyhow::Error>(replies::handle(&handles, event, &|| now(&clock), None).await) }
+                }),
+            ),
+            (
+                "TemplatesFunction".to_owned(),
+                handler(move |event| {
+                    let (handles, clock) = (templates.clone(), d.clone());
+                    async move {
+                        let now_ms = || clock.now_ms();
+                        let reached = |at_ms| {
+                            let clock = clock.clone();
+                            async move { clock.until(at_ms).await }.boxed_local()
+                        };
+                        let clock = channel::clock::Clock::new(&now_ms, &reached);
+                        Ok::<_, anyhow::Error>(templates::handle(&handles, event, clock, None).await)
+                    }
                 }),
             ),
         ]);

@@ -1,0 +1,103 @@
+//! What campaign engines and people do with templates, and what came of it.
+
+use channel::jobs::{Happened, TemplateSend, To, V1};
+use channel::queues::{Entry, Queue};
+use domain::customer::Phone;
+use domain::ids::{ConversationId, TenantId};
+use domain::template::{Language, TemplateName, Texts, Value, Values};
+use meta_sim::Template;
+
+use super::{World, connection_id};
+
+/// The template that stories send if they say nothing else: marketing, with one variable in its text.
+pub const OFFER: &str = "spring_offer";
+/// A template for something that the customer ordered.
+pub const REMINDER: &str = "visit_reminder";
+/// A login code.
+pub const LOGIN: &str = "login_code";
+/// The language of all of them.
+pub const LANGUAGE: &str = "en_US";
+
+/// The templates of the demo connection's account.
+#[must_use]
+pub fn templates() -> [Template; 3] {
+    let of_body = |id: &str, name: &str, category: &str, text: &str| Template {
+        category: category.to_owned(),
+        ..Template::of_body(id, name, LANGUAGE, text)
+    };
+    let mut login = of_body("8103", LOGIN, "AUTHENTICATION", "*{{1}}* is your verification code.");
+    login.components.push(serde_json::json!({ "type": "BUTTONS", "buttons": [
+        { "type": "URL", "text": "Copy code", "url": "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code=otp{{1}}" }] }));
+    [
+        of_body("8101", OFFER, "MARKETING", "Hello {{1}}, everything is half price today."),
+        of_body("8102", REMINDER, "UTILITY", "Hello {{1}}, we see you tomorrow."),
+        login,
+    ]
+}
+
+impl World {
+    /// A send of [`OFFER`] to a phone number, with an id of its own.
+    #[must_use]
+    pub fn offer(&self, phone: &str, serial: u32) -> TemplateSend {
+        TemplateSend {
+            v: V1,
+            id: self.job_id(serial),
+            tenant: TenantId::parse("demo").expect("an id"),
+            connection: connection_id(),
+            to: To::Phone(Phone::parse(phone).expect("a phone number")),
+            template: TemplateName::parse(OFFER).expect("a name"),
+            language: Language::parse(LANGUAGE).expect("a language"),
+            values: Values { body: Texts::Positional(vec![Value::Literal("Ana".to_owned())]), ..Values::default() },
+            participant: std::collections::BTreeMap::new(),
+            not_after: None,
+            once: None,
+            campaign: None,
+            author: None,
+            resends: None,
+        }
+    }
+
+    /// The same, of [`REMINDER`].
+    #[must_use]
+    pub fn reminder(&self, phone: &str, serial: u32) -> TemplateSend {
+        TemplateSend { template: TemplateName::parse(REMINDER).expect("a name"), ..self.offer(phone, serial) }
+    }
+
+    /// The same, of [`LOGIN`].
+    #[must_use]
+    pub fn login_code(&self, phone: &str, serial: u32) -> TemplateSend {
+        let values = Values { code: Some(Value::Literal("123456".to_owned())), ..Values::default() };
+        TemplateSend { template: TemplateName::parse(LOGIN).expect("a name"), values, ..self.offer(phone, serial) }
+    }
+
+    /// A campaign engine puts a job into its queue.
+    pub async fn campaigns(&self, job: &TemplateSend) {
+        self.campaigns_all(std::slice::from_ref(job)).await;
+    }
+
+    /// A campaign engine puts jobs into their queue.
+    pub async fn campaigns_all(&self, jobs: &[TemplateSend]) {
+        let entry = |job: &TemplateSend| Entry {
+            body: serde_json::to_string(job).expect("a job"),
+            group: Some(job.connection.to_string()),
+            deduplication: None,
+        };
+        self.queues.send(Queue::TemplateSends, jobs.iter().map(entry).collect()).await.expect("the queue takes them");
+    }
+
+    /// The refusals and failures of templates that the feed told, by job: the conversation that it names, and the code.
+    #[must_use]
+    pub fn refused_templates(&self) -> Vec<(String, Option<ConversationId>, String)> {
+        let told = self.events().into_iter().filter_map(|it| match it.what {
+            Happened::SendRefused { conversation, message, code, .. } => Some((message, conversation, code)),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    /// Places in rotations that were leased and not used.
+    #[must_use]
+    pub fn unused_places(&self) -> usize {
+        self.templates.unused_places()
+    }
+}
