@@ -20,6 +20,7 @@ mod opaque;
 mod outbox;
 pub mod owed;
 pub mod people;
+pub mod preferences;
 pub mod queues;
 pub mod redelivery;
 pub mod replies;

@@ -1,9 +1,11 @@
 //! What campaign engines and people do with templates, and what came of it.
 
 use channel::jobs::{Happened, TemplateSend, To, V1};
+use channel::preferences;
 use channel::queues::{Entry, Queue};
 use domain::customer::Phone;
 use domain::ids::{ConversationId, TenantId};
+use domain::message::Preference;
 use domain::template::{Language, TemplateName, Texts, Value, Values};
 use meta_sim::Template;
 
@@ -93,6 +95,20 @@ impl World {
             _ => None,
         });
         told.collect()
+    }
+
+    /// An operator writes down a customer's word on marketing.
+    pub async fn sets_marketing(&self, who: &str, preference: Preference) {
+        let (id, tenant) = (self.conversation(who).await.id, TenantId::parse("demo").expect("an id"));
+        let set = preferences::set_marketing(&self.store, &self.queues, &tenant, &id, preference, self.now()).await;
+        assert!(set.expect("the store and the feed answer").is_some(), "there is a conversation");
+    }
+
+    /// An operator writes down whether a customer may be contacted with templates.
+    pub async fn sets_do_not_contact(&self, who: &str, is_set: bool) {
+        let (id, tenant) = (self.conversation(who).await.id, TenantId::parse("demo").expect("an id"));
+        let set = preferences::set_do_not_contact(&self.store, &self.queues, &tenant, &id, is_set, self.now()).await;
+        assert!(set.expect("the store and the feed answer").is_some(), "there is a conversation");
     }
 
     /// Places in rotations that were leased and not used.
