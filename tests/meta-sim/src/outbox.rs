@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::faults::{GOLDEN, mixed};
+
 /// How long Meta repeats a webhook that was not answered with 200.
 pub const REPEATED_FOR_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// How long a webhook that was taken may stay unanswered before it counts as failed.
@@ -390,11 +392,9 @@ fn join(value: &mut Value, other: &Value) {
 fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut state = seed.wrapping_add(0x5eed);
     for index in (1..items.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        state = state.wrapping_add(GOLDEN);
         let bound = u64::try_from(index + 1).expect("a length fits in 64 bits");
-        let chosen = usize::try_from((mixed ^ (mixed >> 31)) % bound).expect("below a length");
+        let chosen = usize::try_from(mixed(state) % bound).expect("below a length");
         items.swap(index, chosen);
     }
 }
