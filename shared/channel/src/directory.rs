@@ -102,22 +102,22 @@ pub struct Owner {
 }
 
 #[derive(Debug)]
-struct Memory<K, V>(Mutex<HashMap<K, (Timestamp, Option<V>)>>);
+pub(crate) struct Memory<K, V>(Mutex<HashMap<K, (Timestamp, Option<V>)>>);
 
 impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(HashMap::new()))
     }
 
     /// What was found at most `age` ago; `Some(None)` if it was not found, less than a second ago.
-    fn recall(&self, key: &K, age: Duration, now: Timestamp) -> Option<Option<V>> {
+    pub(crate) fn recall(&self, key: &K, age: Duration, now: Timestamp) -> Option<Option<V>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, value) = known.get(key)?;
         let holds = if value.is_some() { age } else { REFUSED_FOR };
         (now.since(*at) < holds && now >= *at).then(|| value.clone())
     }
 
-    fn remember(&self, key: &K, value: Option<V>, now: Timestamp) {
+    pub(crate) fn remember(&self, key: &K, value: Option<V>, now: Timestamp) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             // A stranger's made-up ids make room first: what was not found holds for a second only.
@@ -128,7 +128,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
         }
     }
 
-    fn forget(&self, key: &K) {
+    pub(crate) fn forget(&self, key: &K) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }

@@ -4,6 +4,7 @@
 
 use domain::customer::Address;
 use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, MessageKey, NumberId, TenantId, WabaId, Wamid, hash};
+use domain::template::{Language, TemplateName};
 use domain::time::Timestamp;
 
 /// Over how many partitions what is listed per connection is spread, so that no partition is hot.
@@ -113,6 +114,14 @@ pub(crate) fn remark(conversation: &ConversationId, number: &NumberId, target: &
 /// A step of a campaign for one customer, by the hash of the campaign's name for it.
 pub(crate) fn once(id: &ConversationId, step: &str) -> Key {
     Key::new(Table::Messages, messages(id), format!("ONCE#{step}"))
+}
+
+pub(crate) fn template(connection: &ConnectionId, name: &TemplateName, language: &Language) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("TEMPLATE#{name}#{language}"))
+}
+
+pub(crate) fn catalogue(connection: &ConnectionId) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), "CATALOGUE")
 }
 
 pub(crate) fn rotation(connection: &ConnectionId) -> Key {

@@ -9,6 +9,7 @@ mod dynamo;
 mod keys;
 mod leases;
 mod messages;
+mod templates;
 
 pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
 pub use conversations::{Addressed, Stored};
@@ -18,6 +19,8 @@ pub use messages::{
     Attempt, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Sorted,
     TemplateUsed, Writer,
 };
+
+pub use templates::{CatalogueItem, Stopped, TemplateItem};
 
 use crate::aws::Aws;
 use crate::redelivery::Retryable;
