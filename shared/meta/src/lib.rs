@@ -9,5 +9,6 @@ pub mod fixtures;
 pub mod graph;
 pub mod outgoing;
 pub mod signature;
+pub mod templates;
 pub mod webhook;
 mod wire;
