@@ -161,7 +161,7 @@ impl Book {
             "code_verification_status": number.code_verification_status, "name_status": "APPROVED",
             "platform_type": if number.registered { "CLOUD_API" } else { "NOT_APPLICABLE" },
             "throughput": { "level": if number.throughput > 80 { "HIGH" } else { "STANDARD" } }, "account_mode": "LIVE", "is_official_business_account": false,
-            "whatsapp_business_manager_messaging_limit": "TIER_250", "webhook_configuration": self.callbacks(number),
+            "whatsapp_business_manager_messaging_limit": self.limits.tier(), "webhook_configuration": self.callbacks(number),
             "health_status": { "can_send_message": can_send, "entities": [
                 { "entity_type": "PHONE_NUMBER", "id": number.id, "can_send_message": can_send },
                 { "entity_type": "WABA", "id": number.account, "can_send_message": "AVAILABLE" } ] },
@@ -169,6 +169,29 @@ impl Book {
         let usual =
             "verified_name,code_verification_status,display_phone_number,quality_rating,platform_type,throughput,webhook_configuration,id";
         chosen(&all, fields.map_or(usual, String::as_str))
+    }
+
+    /// An account as Graph shows it: the fields asked for, or the usual ones.
+    pub(crate) fn account_fields(&self, account: &Account, fields: Option<&String>) -> Value {
+        let all = json!({ "id": account.id, "name": account.name, "currency": "USD", "timezone_id": "1",
+            "whatsapp_business_manager_messaging_limit": self.limits.tier(),
+            "marketing_messages_lite_api_status": account.marketing_messages_lite_api_status,
+            "disable_marketing_messages_on_cloud_api": account.disable_marketing_messages_on_cloud_api });
+        chosen(&all, fields.map_or("id,name,currency,timezone_id", String::as_str))
+    }
+
+    /// Counts a call of the management API, if those are limited.
+    ///
+    /// # Errors
+    ///
+    /// 80007 if there were too many in the last hour.
+    pub(crate) fn count_call(&mut self, now_ms: i64, credentials: Credentials<'_>, account: &str) -> Result<(), Refusal> {
+        let Some(most) = self.limits.calls_per_hour else { return Ok(()) };
+        let app = self.calling_app(credentials)?;
+        if self.counts.may_call(now_ms, &app, account, most) {
+            return Ok(());
+        }
+        Err(Refusal::with(80007, "There have been too many calls to this WhatsApp Business account. Wait a bit and try again."))
     }
 
     fn callbacks(&self, number: &Number) -> Value {

@@ -3,19 +3,21 @@
 //! Here are the records, how they are found, and what the book may ask of itself. What Graph does with them is in
 //! [`crate::sends`] and [`crate::assets`], what customers do in [`crate::customers`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::dialling;
+use crate::directory::Directory;
 use crate::errors::Refusal;
 use crate::faults::Faults;
+use crate::limits::{Counts, Limits};
 use crate::outbox::{Destination, Outbox, hex};
-use crate::templates::Template;
+use crate::templates::{self, Edit, Template};
 
 /// Every webhook field an app can subscribe to that the simulator sends.
 ///
@@ -114,6 +116,16 @@ pub struct Account {
     pub portfolio: String,
     /// The subscribed apps, with their override if they have one.
     pub subscribed: BTreeMap<String, Option<Override>>,
+    /// `ONBOARDED` if it may use `/marketing_messages`.
+    #[serde(default = "eligible")]
+    pub marketing_messages_lite_api_status: String,
+    /// Whether `/messages` refuses marketing templates.
+    #[serde(default)]
+    pub disable_marketing_messages_on_cloud_api: bool,
+}
+
+fn eligible() -> String {
+    "ELIGIBLE".into()
 }
 
 /// The portfolio of accounts that name none.
@@ -122,7 +134,14 @@ pub const PORTFOLIO: &str = "900000000000001";
 impl Account {
     /// An account of the default portfolio, to which `app_id` is subscribed.
     pub fn new(id: &str, app_id: &str) -> Self {
-        Self { id: id.into(), name: format!("Account {id}"), portfolio: PORTFOLIO.into(), subscribed: [(app_id.to_owned(), None)].into() }
+        Self {
+            id: id.into(),
+            name: format!("Account {id}"),
+            portfolio: PORTFOLIO.into(),
+            subscribed: [(app_id.to_owned(), None)].into(),
+            marketing_messages_lite_api_status: eligible(),
+            disable_marketing_messages_on_cloud_api: false,
+        }
     }
 }
 
@@ -258,6 +277,12 @@ pub struct Customer {
     /// The phone number ids this person has blocked.
     #[serde(default)]
     pub blocked: BTreeSet<String>,
+    /// The portfolios whose marketing this person has stopped, on any of their numbers.
+    #[serde(default)]
+    pub stopped_marketing_of: BTreeSet<String>,
+    /// Whether the person is part of an experiment of Meta's, and gets no marketing.
+    #[serde(default)]
+    pub in_experiment: bool,
 }
 
 fn nameless() -> String {
@@ -320,6 +345,8 @@ impl Customer {
             chat_open: false,
             on_whatsapp: true,
             blocked: BTreeSet::new(),
+            stopped_marketing_of: BTreeSet::new(),
+            in_experiment: false,
         }
     }
 }
@@ -373,6 +400,9 @@ pub struct Message {
     pub opaque: Option<String>,
     /// Pricing category: `service`, `utility`, ….
     pub category: String,
+    /// Name and language of the template, if it is one.
+    #[serde(default)]
+    pub template: Option<(String, String)>,
     /// Whether Meta holds it to judge its template first.
     pub held: bool,
     /// First tick, milliseconds. May lie ahead: then it has not happened yet.
@@ -500,14 +530,21 @@ pub(crate) struct Book {
     pub(crate) numbers: BTreeMap<String, Number>,
     pub(crate) tokens: BTreeMap<String, Token>,
     pub(crate) templates: Vec<(String, Template)>,
-    pub(crate) customers: BTreeMap<String, Customer>,
+    pub(crate) customers: Directory,
     pub(crate) messages: BTreeMap<String, Message>,
+    /// The wamids of each customer's messages.
+    #[serde(skip)]
+    wamids: BTreeMap<String, Vec<String>>,
     threads: BTreeMap<String, Thread>,
     pub(crate) media: BTreeMap<String, Medium>,
     /// Times of the messages of the last second, per number.
-    pub(crate) traffic_ms: BTreeMap<String, Vec<i64>>,
+    pub(crate) traffic_ms: BTreeMap<String, VecDeque<i64>>,
     /// How often a send was accepted, by our opaque data.
     pub(crate) accepted: BTreeMap<String, u32>,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) counts: Counts,
     pub(crate) faults: Faults,
     pub(crate) outbox: Outbox,
     pub(crate) user_ids: bool,
@@ -530,6 +567,7 @@ impl Book {
         for account in setup.accounts {
             self.accounts.entry(account.id.clone()).or_insert(account);
         }
+        self.index();
         for number in setup.numbers {
             self.numbers.entry(number.id.clone()).or_insert(number);
         }
@@ -544,6 +582,31 @@ impl Book {
         }
         (self.user_ids, self.auto_read, self.pace) = (setup.user_ids, setup.auto_read, setup.pace);
         self.outbox.forget_takers();
+    }
+
+    /// Makes ready what is not kept in the file: who is called what, and whose each message is.
+    fn index(&mut self) {
+        self.customers.set_portfolios(self.portfolios());
+        self.wamids.clear();
+        for message in self.messages.values() {
+            self.wamids.entry(message.customer.clone()).or_default().push(message.id.clone());
+        }
+    }
+
+    fn portfolios(&self) -> BTreeSet<String> {
+        self.accounts.values().map(|it| it.portfolio.clone()).chain([PORTFOLIO.to_owned()]).collect()
+    }
+
+    /// Adds an account, or replaces it.
+    pub(crate) fn put_account(&mut self, account: Account) {
+        self.accounts.insert(account.id.clone(), account);
+        self.customers.set_portfolios(self.portfolios());
+    }
+
+    /// Keeps a new message.
+    pub(crate) fn put_message(&mut self, message: Message) {
+        self.wamids.entry(message.customer.clone()).or_default().push(message.id.clone());
+        self.messages.insert(message.id.clone(), message);
     }
 
     /// A number that no other call gave.
@@ -586,28 +649,19 @@ impl Book {
 
     /// The threads of a customer, by phone number id.
     pub(crate) fn numbers_of(&self, customer: &str) -> Vec<String> {
-        self.threads
-            .keys()
-            .filter_map(|it| it.split_once('/'))
-            .filter(|(_, it)| *it == customer)
-            .map(|(number, _)| number.to_owned())
-            .collect()
+        self.numbers.keys().filter(|it| self.threads.contains_key(&format!("{it}/{customer}"))).cloned().collect()
     }
 
     /// Forgets a customer's windows: those of a new telephone number begin closed.
     pub(crate) fn close_windows(&mut self, customer: &str) {
-        self.threads.iter_mut().filter(|(key, _)| key.ends_with(&format!("/{customer}"))).for_each(|(_, it)| it.opened_at_ms = None);
+        for number in self.numbers_of(customer) {
+            self.thread(&number, customer).opened_at_ms = None;
+        }
     }
 
     /// The customer whom `who` names: a telephone in any form, a user id of any portfolio, a username, or a key.
     pub(crate) fn find_customer(&self, who: &str) -> Option<&Customer> {
-        let phones = dialling::forms(&dialling::digits(who));
-        let named = who.trim_start_matches('@');
-        let is_phone = who.chars().all(|it| it.is_ascii_digit() || "+ -()".contains(it)) && !who.is_empty();
-        self.customers.values().find(|it| {
-            let by_phone = is_phone && it.phone.as_ref().is_some_and(|it| phones.contains(it));
-            by_phone || it.key == who || it.username.as_deref() == Some(named) || self.user_ids_of(it).iter().any(|it| it == who)
-        })
+        self.customers.find(who)
     }
 
     /// The customer whom `who` names, who comes into being if it is a telephone number that nobody has yet.
@@ -626,7 +680,7 @@ impl Book {
         let known = names.filter_map(|it| self.find_customer(it)).map(|it| it.key.clone()).next();
         customer.key = known.unwrap_or_else(|| format!("c{}", self.count()));
         let key = customer.key.clone();
-        self.customers.insert(key.clone(), customer);
+        self.customers.insert(customer);
         key
     }
 
@@ -638,11 +692,6 @@ impl Book {
         }
         let country = own.split('.').next().unwrap_or("US");
         Some(format!("{country}.{}", decimal(&format!("{portfolio} {own}"))))
-    }
-
-    fn user_ids_of(&self, customer: &Customer) -> Vec<String> {
-        let portfolios: BTreeSet<&str> = self.accounts.values().map(|it| it.portfolio.as_str()).chain([PORTFOLIO]).collect();
-        portfolios.iter().filter_map(|it| Self::user_id_in(it, customer)).collect()
     }
 
     /// The number, or Graph's refusal.
@@ -657,18 +706,77 @@ impl Book {
 
     /// The messages between a customer and, if named, one number, oldest first.
     pub(crate) fn messages_of(&self, customer: &str, number: Option<&str>) -> Vec<&Message> {
-        let is_asked = |it: &&Message| it.customer == customer && number.is_none_or(|number| it.number == number);
-        let mut messages: Vec<&Message> = self.messages.values().filter(is_asked).collect();
+        let wamids = self.wamids.get(customer).into_iter().flatten();
+        let messages = wamids.filter_map(|it| self.messages.get(it)).filter(|it| number.is_none_or(|number| it.number == number));
+        let mut messages: Vec<&Message> = messages.collect();
         messages.sort_by_key(|it| (it.at_ms, it.sequence));
         messages
     }
 
     /// Adds or replaces a template of an account, by name and language.
     pub(crate) fn put_template(&mut self, account: &str, template: Template) {
-        let is_same = |(owner, it): &(String, Template)| owner == account && it.name == template.name && it.language == template.language;
-        match self.templates.iter_mut().find(|it| is_same(it)) {
-            Some((_, known)) => *known = template,
+        let template = Template { language: templates::as_listed(&template.language), ..template };
+        match self.template(account, &template.name, &template.language) {
+            Some(known) => *known = template,
             None => self.templates.push((account.to_owned(), template)),
+        }
+    }
+
+    /// A template of an account; `en-US` is `en_US`.
+    pub(crate) fn template(&mut self, account: &str, name: &str, language: &str) -> Option<&mut Template> {
+        let language = templates::as_listed(language);
+        let is_same = |(owner, it): &&mut (String, Template)| owner == account && it.name == name && it.language == language;
+        self.templates.iter_mut().find(is_same).map(|(_, it)| it)
+    }
+
+    /// Changes a template and tells it; whether there is one.
+    pub(crate) fn edit_template(&mut self, now_ms: i64, account: &str, name: &str, language: &str, edit: &Edit) -> bool {
+        let Some(template) = self.template(account, name, language) else { return false };
+        let (field, value) = template.edit(edit, now_ms);
+        self.templates.retain(|(_, it)| it.status != "DELETED");
+        self.tell(account, None, field, &value, now_ms);
+        true
+    }
+
+    /// Decides on the templates whose messages are held, and so on the messages; how many these were.
+    pub(crate) fn release_held(&mut self, now_ms: i64, delivered: bool) -> usize {
+        let held: Vec<Message> = self.messages.values().filter(|it| it.held).cloned().collect();
+        let mut judged = BTreeSet::new();
+        for message in &held {
+            if delivered {
+                self.start_delivery(&message.id, now_ms);
+            } else {
+                self.fail(&message.id, &Refusal::with(132_015, "The template was paused while the message was held."), now_ms);
+            }
+            let account = self.numbers.get(&message.number).map(|it| it.account.clone());
+            judged.extend(account.zip(message.template.clone()));
+        }
+        for (account, (name, language)) in judged {
+            let Some(template) = self.template(&account, &name, &language) else { continue };
+            if delivered {
+                (template.held, template.hold_after) = (false, None);
+                continue;
+            }
+            template.status = "PAUSED".into();
+            let mut value = template.status_told("PAUSED");
+            value["other_info"] =
+                json!({ "title": "RATE_LIMITING_PAUSE", "description": "Your template was paused while its messages were held." });
+            self.tell(&account, None, "message_template_status_update", &value, now_ms);
+        }
+        held.len()
+    }
+
+    /// Sets the limits, and tells every account of another messaging limit.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/business_capability_update>
+    pub(crate) fn set_limits(&mut self, now_ms: i64, limits: Limits) {
+        let before = std::mem::replace(&mut self.limits, limits);
+        if before.tier() == self.limits.tier() {
+            return;
+        }
+        let value = json!({ "max_daily_conversations_per_business": self.limits.tier(), "max_phone_numbers_per_business": 20 });
+        for account in self.accounts.keys().cloned().collect::<Vec<_>>() {
+            self.tell(&account, None, "business_capability_update", &value, now_ms);
         }
     }
 

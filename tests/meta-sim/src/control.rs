@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use crate::customers::{Impossible, Written};
 use crate::faults::Rule;
 use crate::outbox::{MOST_UPDATES, Mode};
-use crate::templates::Template;
-use crate::{Account, App, Customer, Number, Simulator, Token};
+use crate::templates::{Edit, Template};
+use crate::{Account, App, Customer, Limits, Number, Simulator, Token};
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -35,6 +35,7 @@ impl From<Impossible> for Problem {
         let (status, code) = match &impossible {
             Impossible::NoCustomer(_) => (StatusCode::NOT_FOUND, "unknown_customer"),
             Impossible::NoNumber(_) => (StatusCode::NOT_FOUND, "unknown_number"),
+            Impossible::NoAccount(_) => (StatusCode::NOT_FOUND, "unknown_account"),
             Impossible::NoMessage(_) => (StatusCode::NOT_FOUND, "unknown_message"),
             Impossible::NotConnected(_) => (StatusCode::CONFLICT, "number_not_connected"),
         };
@@ -64,16 +65,22 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/sim/accepted", get(accepted))
         .route("/sim/apps", post(put_app))
         .route("/sim/accounts", post(put_account))
+        .route("/sim/accounts/{id}", post(change_account))
         .route("/sim/accounts/{id}/webhooks", post(tell_account))
         .route("/sim/accounts/{id}/templates", post(put_template))
         .route("/sim/accounts/{id}/templates/status", post(template_status))
+        .route("/sim/accounts/{id}/templates/edit", post(edit_template))
         .route("/sim/held", post(release_held))
+        .route("/sim/limits", get(limits).post(set_limits))
+        .route("/sim/received", get(received))
         .route("/sim/numbers", get(numbers).post(put_number))
         .route("/sim/numbers/{id}", post(change_number))
+        .route("/sim/numbers/{id}/sends", get(sends))
         .route("/sim/numbers/{id}/echoes", post(echo))
         .route("/sim/numbers/{id}/handovers", post(hand_over))
         .route("/sim/tokens", post(put_token))
         .route("/sim/tokens/expire", post(expire_token))
+        .route("/sim/faults/seed", post(sow))
         .route("/sim/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/sim/webhooks", get(webhooks))
         .route("/sim/webhooks/mode", post(set_mode))
@@ -140,7 +147,7 @@ async fn settings(State(simulator): State<Simulator>, Path(phone): Path<String>,
         let key = book.customer(&phone).ok_or(Impossible::NoCustomer(phone))?;
         let customer: Customer = changed(&book.customers[&key], &body)?;
         let online = customer.online;
-        book.customers.insert(key.clone(), Customer { key: key.clone(), ..customer.clone() });
+        book.customers.insert(Customer { key: key.clone(), ..customer.clone() });
         book.set_online(now_ms, &key, online)?;
         Ok::<_, Problem>(customer)
     })?;
@@ -294,6 +301,63 @@ async fn template_status(State(simulator): State<Simulator>, Path(id): Path<Stri
     Ok(Json(json!({ "ok": true })))
 }
 
+async fn edit_template(State(simulator): State<Simulator>, Path(id): Path<String>, body: Bytes) -> Answer {
+    #[derive(Deserialize)]
+    struct Given {
+        name: String,
+        language: String,
+        #[serde(flatten)]
+        edit: Edit,
+    }
+    let Given { name, language, edit } = read(&body)?;
+    if !simulator.edit_template(&id, &name, &language, &edit) {
+        return Err(Problem::absent(format!("there is no template `{name}` in `{language}`")));
+    }
+    Ok(Json(json!({ "ok": true })))
+}
+
+async fn change_account(State(simulator): State<Simulator>, Path(id): Path<String>, body: Bytes) -> Answer {
+    let account = simulator.change(|book, _| {
+        let before = book.accounts.get(&id).cloned().ok_or(Impossible::NoAccount(id))?;
+        let account: Account = changed(&before, &body)?;
+        book.put_account(Account { id: before.id, ..account.clone() });
+        Ok::<_, Problem>(account)
+    })?;
+    Ok(Json(json!({ "account": account })))
+}
+
+async fn limits(State(simulator): State<Simulator>) -> Json<Value> {
+    Json(json!({ "limits": simulator.look(|book, _| book.limits.clone()) }))
+}
+
+async fn set_limits(State(simulator): State<Simulator>, body: Bytes) -> Answer {
+    let limits: Limits = changed(&simulator.look(|book, _| book.limits.clone()), &body)?;
+    simulator.set_limits(limits.clone());
+    Ok(Json(json!({ "limits": limits })))
+}
+
+#[derive(Debug, Deserialize)]
+struct Whose {
+    who: Option<String>,
+}
+
+async fn received(State(simulator): State<Simulator>, Query(whose): Query<Whose>) -> Answer {
+    Ok(Json(match whose.who {
+        Some(who) => {
+            simulator.look(|book, _| book.known_customer(&who))?;
+            json!({ "received": simulator.received(&who) })
+        }
+        None => json!({ "received": simulator.all_received() }),
+    }))
+}
+
+async fn sends(State(simulator): State<Simulator>, Path(id): Path<String>) -> Answer {
+    if !simulator.look(|book, _| book.numbers.contains_key(&id)) {
+        return Err(Impossible::NoNumber(id).into());
+    }
+    Ok(Json(json!({ "sends": simulator.sends_of(&id), "throttled": simulator.throttled_of(&id) })))
+}
+
 async fn release_held(State(simulator): State<Simulator>, body: Bytes) -> Answer {
     #[derive(Deserialize)]
     struct Given {
@@ -338,7 +402,7 @@ async fn change_number(State(simulator): State<Simulator>, Path(id): Path<String
         book.numbers.insert(before.id, number.clone());
         if let Some(event) = event {
             let value =
-                json!({ "display_phone_number": number.digits(), "event": event, "max_daily_conversations_per_business": "TIER_250" });
+                json!({ "display_phone_number": number.digits(), "event": event, "max_daily_conversations_per_business": book.limits.tier() });
             book.tell(&number.account, None, "phone_number_quality_update", &value, now_ms);
         }
         Ok::<_, Problem>(number)
@@ -406,12 +470,33 @@ async fn expire_token(State(simulator): State<Simulator>, body: Bytes) -> Answer
 }
 
 async fn faults(State(simulator): State<Simulator>) -> Json<Value> {
-    Json(json!({ "faults": simulator.look(|book, _| book.faults.rules().to_vec()) }))
+    let faults = simulator.look(|book, _| {
+        let told = |rule: &Rule| {
+            let mut told = json!(rule);
+            told["met"] = book.faults.met(rule.id).into();
+            told
+        };
+        book.faults.rules().iter().map(told).collect::<Vec<_>>()
+    });
+    Json(json!({ "faults": faults }))
 }
 
 async fn add_fault(State(simulator): State<Simulator>, body: Bytes) -> Answer {
     let rule: Rule = read(&body)?;
-    Ok(Json(json!({ "id": simulator.fail_next(rule.number.as_deref(), rule.times, rule.fault) })))
+    if rule.share.is_some_and(|it| !(0.0..=1.0).contains(&it)) {
+        return Err(Problem::invalid("`share` must be 0 to 1"));
+    }
+    Ok(Json(json!({ "id": simulator.change(|book, _| book.faults.add(rule)) })))
+}
+
+async fn sow(State(simulator): State<Simulator>, body: Bytes) -> Answer {
+    #[derive(Deserialize)]
+    struct Given {
+        seed: u64,
+    }
+    let Given { seed } = read(&body)?;
+    simulator.sow(seed);
+    Ok(Json(json!({ "ok": true })))
 }
 
 #[derive(Debug, Deserialize)]

@@ -262,6 +262,9 @@ pub enum Impossible {
     /// No such phone number id.
     #[error("there is no phone number with the id `{0}`")]
     NoNumber(String),
+    /// No such account.
+    #[error("there is no account with the id `{0}`")]
+    NoAccount(String),
     /// The number is not registered or not connected, so that nothing reaches it.
     #[error("the number `{0}` is not registered or not connected")]
     NotConnected(String),
@@ -342,7 +345,7 @@ impl Book {
         let at_ms = now_ms - written.ago * 1000;
         let id = self.wamid(&customer, Author::Customer, now_ms);
         let content = self.inbound_content(now_ms, &number, &written.inbound);
-        self.traffic_ms.entry(number.id.clone()).or_default().push(now_ms);
+        self.traffic_ms.entry(number.id.clone()).or_default().push_back(now_ms);
         if written.inbound.opens_window() {
             self.open_window(&number.id, &customer, at_ms);
         } else {
@@ -390,6 +393,7 @@ impl Book {
     fn open_window(&mut self, number: &str, customer: &str, at_ms: i64) {
         let thread = self.thread(number, customer);
         thread.opened_at_ms = thread.opened_at_ms.max(Some(at_ms));
+        self.counts.answered(customer);
     }
 
     /// The member named as the type.
@@ -474,7 +478,7 @@ impl Book {
     fn keep(&mut self, message: Message) {
         let (sequence, at_ms) = (self.count(), Some(message.at_ms));
         let text = words(&message.kind, &message.content);
-        self.messages.insert(message.id.clone(), Message { sequence, text, sent_ms: at_ms, delivered_ms: at_ms, ..message });
+        self.put_message(Message { sequence, text, sent_ms: at_ms, delivered_ms: at_ms, ..message });
     }
 
     /// The customer opens the chat with one number, or all chats, and reads everything there; gives how many messages were new.
@@ -506,9 +510,7 @@ impl Book {
     /// The phone comes online, and what waited arrives; or it goes offline.
     pub(crate) fn set_online(&mut self, now_ms: i64, who: &str, online: bool) -> Result<(), Impossible> {
         let customer = self.customer(who).ok_or_else(|| Impossible::NoCustomer(who.into()))?;
-        if let Some(it) = self.customers.get_mut(&customer) {
-            it.online = online;
-        }
+        self.customers.change(&customer, |it| it.online = online);
         if online {
             self.deliver_waiting(&customer, now_ms);
         }
@@ -534,6 +536,13 @@ impl Book {
     /// The customer stops or resumes marketing messages.
     pub(crate) fn customer_prefers(&mut self, now_ms: i64, who: &str, number: &str, choice: &str) -> Result<(), Impossible> {
         let (customer, number, account) = self.both(who, number)?;
+        self.customers.change(&customer, |it| {
+            if choice == "stop" {
+                it.stopped_marketing_of.insert(account.portfolio.clone());
+            } else {
+                it.stopped_marketing_of.remove(&account.portfolio);
+            }
+        });
         let identity = Identity::of(&self.customers[&customer], &account);
         let value = webhooks::preference(&number, &identity, choice, now_ms);
         self.tell(&account.id, Some(&number.id), "user_preferences", &value, now_ms);
@@ -577,11 +586,11 @@ impl Book {
             dialling::dialled(&format!("+{}", phone.trim_start_matches('+')), "").ok_or_else(|| Impossible::NoCustomer(phone.into()))?;
         let new = dialling::wa_id(&new);
         if let Some(former) = self.find_customer(&new).map(|it| it.key.clone()).filter(|it| *it != customer) {
-            self.customers.get_mut(&former).into_iter().for_each(|it| it.phone = None);
+            self.customers.change(&former, |it| it.phone = None);
         }
         let user_id = self.customers[&customer].user_id.is_some().then(|| crate::book::user_id_of(&format!("{new} {}", self.count())));
         self.tell_system(now_ms, &customer, "user_changed_number", Some(&new), user_id.as_deref());
-        self.customers.get_mut(&customer).into_iter().for_each(|it| (it.phone, it.user_id) = (Some(new.clone()), user_id.clone()));
+        self.customers.change(&customer, |it| (it.phone, it.user_id) = (Some(new.clone()), user_id.clone()));
         self.close_windows(&customer);
         Ok(())
     }
@@ -590,7 +599,7 @@ impl Book {
     pub(crate) fn customer_changes_user_id(&mut self, now_ms: i64, who: &str, user_id: &str) -> Result<(), Impossible> {
         let customer = self.known_customer(who)?;
         self.tell_system(now_ms, &customer, "user_changed_user_id", None, Some(user_id));
-        self.customers.get_mut(&customer).into_iter().for_each(|it| it.user_id = Some(user_id.into()));
+        self.customers.change(&customer, |it| it.user_id = Some(user_id.into()));
         Ok(())
     }
 

@@ -91,6 +91,9 @@ const TABLE: &[(u32, u16, &str)] = &[
     (133_010, 400, "Phone number not registered"),
     (133_016, 400, "Account register deregister rate limit exceeded"),
     (134_011, 400, "WhatsApp Payments terms of service has not been accepted"),
+    (134_100, 400, "Only marketing messages supported"),
+    (134_101, 400, "Template is syncing"),
+    (134_102, 500, "Template cannot be used with Marketing Messages API"),
     (135_000, 400, "Generic user error"),
 ];
 

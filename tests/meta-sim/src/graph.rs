@@ -15,6 +15,7 @@ use crate::Simulator;
 use crate::book::{Book, MANAGEMENT, MESSAGING, Medium};
 use crate::errors::Refusal;
 use crate::faults::Fault;
+use crate::sends::Way;
 use crate::server::Cut;
 
 /// Larger than the largest file that may be uploaded.
@@ -235,14 +236,16 @@ impl Book {
     }
 
     fn route(&mut self, now_ms: i64, call: &Call, path: &[&str]) -> Result<Reply, Refusal> {
-        if let (Method::Post, [number, "messages"]) = (call.method, path) {
-            return self.answer_message(now_ms, number, call);
+        match (call.method, path) {
+            (Method::Post, [number, "messages"]) => return self.answer_message(now_ms, number, Way::Messages, call),
+            (Method::Post, [number, "marketing_messages"]) => return self.answer_message(now_ms, number, Way::MarketingMessages, call),
+            _ => {}
         }
         self.check_token(now_ms, call.credentials())?;
         let body = match (call.method, path) {
             (Method::Get, ["debug_token"]) => self.debug_token(now_ms, call.query.get("input_token").map_or("", String::as_str)),
             (method, [app_id, "subscriptions"]) if method != Method::Delete => return self.answer_subscriptions(app_id, call),
-            (_, [account, rest]) if self.accounts.contains_key(*account) => return self.answer_account(account, rest, call),
+            (_, [account, rest]) if self.accounts.contains_key(*account) => return self.answer_account(now_ms, account, rest, call),
             (_, [number, rest]) if self.numbers.contains_key(*number) => self.answer_number(now_ms, number, rest, call)?,
             (_, [id]) => return self.answer_object(now_ms, id, call),
             (method, [id, ..]) => return Err(Refusal::no_object(method.name(), id)),
@@ -251,7 +254,7 @@ impl Book {
         Ok(Reply::Json(200, body))
     }
 
-    fn answer_message(&mut self, now_ms: i64, id: &str, call: &Call) -> Result<Reply, Refusal> {
+    fn answer_message(&mut self, now_ms: i64, id: &str, way: Way, call: &Call) -> Result<Reply, Refusal> {
         let number = self.admit_sender(now_ms, id, call.credentials())?;
         // A typing indicator must not use up a fault that was meant for the answer.
         let is_send = call.body.get("status").is_none();
@@ -264,7 +267,7 @@ impl Book {
             _ => {}
         }
         let forced = if let Some(Fault::FailLater { code }) = fault { Some(Refusal::new(code)) } else { None };
-        let answer = self.post_message(now_ms, &number, &call.body, forced);
+        let answer = self.post_message(now_ms, &number, way, &call.body, forced);
         match fault {
             Some(Fault::CutAfter) => Ok(Reply::Cut),
             Some(Fault::Server { status, .. }) => Ok(server_error(status)),
@@ -292,8 +295,9 @@ impl Book {
         }
     }
 
-    fn answer_account(&mut self, id: &str, rest: &str, call: &Call) -> Result<Reply, Refusal> {
+    fn answer_account(&mut self, now_ms: i64, id: &str, rest: &str, call: &Call) -> Result<Reply, Refusal> {
         let account = self.managed_account(id, call)?.clone();
+        self.count_call(now_ms, call.credentials(), id)?;
         let body = match (call.method, rest) {
             (Method::Get, "phone_numbers") => self.phone_numbers(id, call)?,
             (Method::Get, "message_templates") => self.message_templates(id, call)?,
@@ -332,6 +336,7 @@ impl Book {
     fn answer_object(&mut self, now_ms: i64, id: &str, call: &Call) -> Result<Reply, Refusal> {
         let body = if let Some(number) = self.numbers.get(id).cloned() {
             self.check_access(call.credentials(), &number.account, MANAGEMENT)?;
+            self.count_call(now_ms, call.credentials(), &number.account)?;
             match call.method {
                 Method::Get => self.number_fields(&number, call.query.get("fields")),
                 Method::Post => {
@@ -346,8 +351,9 @@ impl Book {
                 Method::Delete => return Err(Refusal::no_object("delete", id)),
             }
         } else if self.accounts.contains_key(id) && call.method == Method::Get {
-            let account = self.managed_account(id, call)?;
-            json!({ "id": account.id, "name": account.name, "currency": "USD", "timezone_id": "1" })
+            let account = self.managed_account(id, call)?.clone();
+            self.count_call(now_ms, call.credentials(), id)?;
+            self.account_fields(&account, call.query.get("fields"))
         } else if let Some(app) = self.apps.get(id).filter(|_| call.method == Method::Get) {
             json!({ "id": app.id, "name": app.name })
         } else if call.method == Method::Delete {

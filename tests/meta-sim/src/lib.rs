@@ -13,11 +13,15 @@ mod control;
 mod customers;
 mod delivery;
 mod dialling;
+mod directory;
 mod errors;
 mod faults;
+mod filling;
 mod graph;
+mod limits;
 mod outbox;
 mod phones;
+mod received;
 mod rules;
 mod sends;
 mod server;
@@ -25,11 +29,12 @@ mod templates;
 mod ticks;
 mod webhooks;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -42,12 +47,16 @@ pub use customers::{File, Impossible, Inbound, Line, Written};
 pub use delivery::loopback_client;
 pub use errors::Refusal;
 pub use faults::{Fault, Rule};
+pub use limits::Limits;
 pub use outbox::{FIRST_PAUSE_MS, LONGEST_PAUSE_MS, Mode, REPEATED_FOR_MS, UNANSWERED_FOR_MS, Webhook, signature};
 pub use phones::Phone;
+pub use received::Received;
 pub use sends::{PAIR_BURST, PAIR_PAUSE_MS, WINDOW_MS};
-pub use templates::Template;
+pub use templates::{Edit, Quality, Template};
 
 use book::Book;
+use graph::Credentials;
+use sends::Way;
 
 /// The simulated Meta. Clones are handles on the same books.
 #[derive(Clone)]
@@ -178,9 +187,7 @@ impl Simulator {
     pub fn change_customer(&self, who: &str, change: impl FnOnce(&mut Customer)) -> Result<(), Impossible> {
         self.change(|book, _| {
             let key = book.customer(who).ok_or_else(|| Impossible::NoCustomer(who.into()))?;
-            if let Some(customer) = book.customers.get_mut(&key) {
-                change(customer);
-            }
+            book.customers.change(&key, change);
             Ok(())
         })
     }
@@ -204,7 +211,21 @@ impl Simulator {
 
     /// Adds an account, or replaces it.
     pub fn put_account(&self, account: Account) {
-        self.change(|book, _| drop(book.accounts.insert(account.id.clone(), account)));
+        self.change(|book, _| book.put_account(account));
+    }
+
+    /// Changes an account: whether it may use `/marketing_messages`, whether `/messages` takes its marketing templates, ….
+    ///
+    /// # Errors
+    ///
+    /// [`Impossible::NoAccount`].
+    pub fn change_account(&self, id: &str, change: impl FnOnce(&mut Account)) -> Result<(), Impossible> {
+        self.change(|book, _| {
+            let mut account = book.accounts.get(id).cloned().ok_or_else(|| Impossible::NoAccount(id.into()))?;
+            change(&mut account);
+            book.put_account(account);
+            Ok(())
+        })
     }
 
     /// Adds a number, or replaces it.
@@ -237,28 +258,41 @@ impl Simulator {
     /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/message_template_status_update>
     pub fn set_template_status(&self, account: &str, name: &str, language: &str, status: &str) -> bool {
         self.change(|book, now_ms| {
-            let found = book.templates.iter_mut().find(|(owner, it)| owner == account && it.name == name && it.language == language);
-            let Some((_, template)) = found else { return false };
+            let Some(template) = book.template(account, name, language) else { return false };
             template.status = status.into();
-            let value = json!({ "event": status, "message_template_id": template.id.parse::<u64>().unwrap_or_default(), "message_template_name": name,
-                "message_template_language": language, "message_template_category": template.category, "reason": "NONE" });
+            let value = template.status_told(status);
             book.tell(account, None, "message_template_status_update", &value, now_ms);
             true
         })
     }
 
-    /// Ends Meta's hold on messages of held templates: they are delivered, or fail with 132015. Gives how many there were.
+    /// Changes a template and tells it by the webhook of that change. Tells whether there is such a template.
+    pub fn edit_template(&self, account: &str, name: &str, language: &str, edit: &Edit) -> bool {
+        self.change(|book, now_ms| book.edit_template(now_ms, account, name, language, edit))
+    }
+
+    /// Meta decides on what it holds. Well: the messages go out, and those templates are held no more. Badly: they fail with 132015,
+    /// and the templates are paused, which is told by webhook. Gives how many messages there were.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/template-pacing>
     pub fn release_held(&self, delivered: bool) -> usize {
+        self.change(|book, now_ms| book.release_held(now_ms, delivered))
+    }
+
+    /// Sets Meta's limits; another messaging limit is told to every account by `business_capability_update`.
+    pub fn set_limits(&self, limits: Limits) {
+        self.change(|book, now_ms| book.set_limits(now_ms, limits));
+    }
+
+    /// What Graph answers to a send, without HTTP and therefore without faults.
+    ///
+    /// # Errors
+    ///
+    /// Meta's refusals.
+    pub fn send(&self, number: &str, token: &str, body: &Value) -> Result<Value, Refusal> {
         self.change(|book, now_ms| {
-            let held: Vec<String> = book.messages.values().filter(|it| it.held).map(|it| it.id.clone()).collect();
-            for id in &held {
-                if delivered {
-                    book.start_delivery(id, now_ms);
-                } else {
-                    book.fail(id, &Refusal::with(132_015, "The template was paused while the message was held."), now_ms);
-                }
-            }
-            held.len()
+            let number = book.admit_sender(now_ms, number, Credentials { token: Some(token), proof: None })?;
+            book.post_message(now_ms, &number, Way::Messages, body, None)
         })
     }
 
@@ -287,7 +321,25 @@ impl Simulator {
 
     /// The next `times` sends of `number`, or of any, meet this fault; until cleared if `times` is absent. Gives the rule's id.
     pub fn fail_next(&self, number: Option<&str>, times: Option<u32>, fault: Fault) -> u64 {
-        self.change(|book, _| book.faults.add(number, times, fault))
+        let number = number.map(str::to_owned);
+        self.change(|book, _| book.faults.add(Rule { id: 0, number, times, share: None, fault }))
+    }
+
+    /// This share (0 to 1) of all sends of `number`, or of any, meets this fault, until cleared. The shares of several rules add up; which
+    /// sends they meet follows from [`Simulator::sow`] and the order of sends alone. Gives the rule's id.
+    pub fn fail_share(&self, number: Option<&str>, share: f64, fault: Fault) -> u64 {
+        let number = number.map(str::to_owned);
+        self.change(|book, _| book.faults.add(Rule { id: 0, number, times: None, share: Some(share), fault }))
+    }
+
+    /// Begins the draws of [`Simulator::fail_share`] anew, from this seed; from 0 if never called.
+    pub fn sow(&self, seed: u64) {
+        self.change(|book, _| book.faults.sow(seed));
+    }
+
+    /// How many sends a fault has met so far.
+    pub fn met(&self, fault: u64) -> u64 {
+        self.look(|book, _| book.faults.met(fault))
     }
 
     /// Forgets one fault, or all.
@@ -301,8 +353,28 @@ impl Simulator {
     }
 
     /// Every send that was accepted, and how often.
-    pub fn all_accepted(&self) -> std::collections::BTreeMap<String, u32> {
+    pub fn all_accepted(&self) -> BTreeMap<String, u32> {
         self.look(|book, _| book.accepted.clone())
+    }
+
+    /// What has arrived on a customer's phone from any number, oldest first; nothing if there is no such customer.
+    pub fn received(&self, who: &str) -> Vec<Received> {
+        self.look(|book, now_ms| book.find_customer(who).map_or_else(Vec::new, |it| book.received(now_ms, &it.key)))
+    }
+
+    /// The same for every customer, by telephone, or by user id if there is no telephone. Customers who received nothing are left out.
+    pub fn all_received(&self) -> BTreeMap<String, Vec<Received>> {
+        self.look(|book, now_ms| book.all_received(now_ms))
+    }
+
+    /// When each accepted send of a number was accepted, in order, milliseconds.
+    pub fn sends_of(&self, number: &str) -> Vec<i64> {
+        self.look(|book, _| book.counts.sends_ms.get(number).cloned().unwrap_or_default())
+    }
+
+    /// How many sends of a number were refused with 130429 for their rate. Those that a fault refused are not among them.
+    pub fn throttled_of(&self, number: &str) -> u64 {
+        self.look(|book, _| book.counts.throttled.get(number).copied().unwrap_or_default())
     }
 
     /// A message by its wamid.

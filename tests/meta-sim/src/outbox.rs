@@ -2,10 +2,14 @@
 //!
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview>. Knows neither customers nor numbers.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::Sha256;
+
+use crate::faults::{GOLDEN, mixed};
 
 /// How long Meta repeats a webhook that was not answered with 200.
 pub const REPEATED_FOR_MS: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -56,7 +60,7 @@ impl Default for Mode {
 }
 
 /// Where an app takes its webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Destination {
     /// The app, whose secret signs.
     pub app_id: String,
@@ -107,17 +111,64 @@ struct Queued {
     taken_at_ms: Option<i64>,
 }
 
-/// The updates and bodies that were not yet answered with 200.
+/// The updates and bodies that were not yet answered with 200. Both are found by when they are due: there may be many thousands.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(from = "Kept", into = "Kept")]
 pub(crate) struct Outbox {
     /// How webhooks are made and sent out.
     pub mode: Mode,
+    /// With all who hear of each, by when it is due and in the order of noting.
+    updates: BTreeMap<(i64, u64), (Vec<Destination>, Update)>,
+    noted: u64,
+    queue: BTreeMap<u64, Queued>,
+    /// When each of the queue is due, and its id.
+    due: BTreeSet<(i64, u64)>,
+    next_id: u64,
+}
+
+/// The outbox in the file.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    mode: Mode,
     updates: Vec<(Vec<Destination>, Update)>,
     queue: Vec<Queued>,
     next_id: u64,
 }
 
+impl From<Outbox> for Kept {
+    fn from(outbox: Outbox) -> Self {
+        let Outbox { mode, updates, queue, next_id, .. } = outbox;
+        Self { mode, updates: updates.into_values().collect(), queue: queue.into_values().collect(), next_id }
+    }
+}
+
+impl From<Kept> for Outbox {
+    fn from(kept: Kept) -> Self {
+        let mut outbox = Self { mode: kept.mode, next_id: kept.next_id, ..Self::default() };
+        kept.updates.into_iter().for_each(|(everyone, update)| outbox.note(everyone, update));
+        kept.queue.into_iter().for_each(|it| outbox.enqueue(it));
+        outbox
+    }
+}
+
 impl Outbox {
+    fn note(&mut self, everyone: Vec<Destination>, update: Update) {
+        self.noted += 1;
+        self.updates.insert((update.due_ms, self.noted), (everyone, update));
+    }
+
+    fn enqueue(&mut self, queued: Queued) {
+        self.due.insert((queued.next_due_ms(), queued.id));
+        self.queue.insert(queued.id, queued);
+    }
+
+    /// Takes a body out of the queue: to change it, put it back by [`Outbox::enqueue`].
+    fn remove(&mut self, id: u64) -> Option<Queued> {
+        let queued = self.queue.remove(&id)?;
+        self.due.remove(&(queued.next_due_ms(), id));
+        Some(queued)
+    }
+
     /// Notes a change for `destinations`, due `mode.delay_ms` after `at_ms`.
     pub(crate) fn push(&mut self, destinations: &[Destination], account: &str, field: &str, value: &Value, at_ms: i64) {
         for destination in destinations {
@@ -129,7 +180,7 @@ impl Outbox {
                 at_ms,
                 due_ms: at_ms + self.mode.delay_ms,
             };
-            self.updates.push((destinations.to_vec(), update));
+            self.note(destinations.to_vec(), update);
         }
     }
 
@@ -140,60 +191,67 @@ impl Outbox {
 
     /// When the next webhook is due, in milliseconds; `None` if there is none.
     pub(crate) fn next_due_ms(&self) -> Option<i64> {
-        let updates = self.updates.iter().map(|(_, it)| it.due_ms);
-        updates.chain(self.queue.iter().map(Queued::next_due_ms)).min()
+        let update = self.updates.first_key_value().map(|(it, _)| it.0);
+        let queued = self.due.first().map(|it| it.0);
+        update.into_iter().chain(queued).min()
     }
 
     /// What is due at `now_ms`, each to be reported by [`Outbox::answered`]; `secret_of` gives an app's secret.
     pub(crate) fn take(&mut self, now_ms: i64, secret_of: impl Fn(&str) -> String) -> Vec<Webhook> {
         self.form(now_ms);
-        let mut taken: Vec<&mut Queued> = self.queue.iter_mut().filter(|it| it.next_due_ms() <= now_ms).collect();
+        let mut taken: Vec<u64> = self.due.range(..=(now_ms, u64::MAX)).map(|it| it.1).collect();
+        taken.sort_unstable();
         if self.mode.shuffle {
             shuffle(&mut taken, self.next_id);
         }
-        taken.into_iter().map(|it| it.take(now_ms, &secret_of)).collect()
+        let mut webhooks = Vec::with_capacity(taken.len());
+        for mut queued in taken.into_iter().filter_map(|id| self.remove(id)).collect::<Vec<_>>() {
+            webhooks.push(queued.take(now_ms, &secret_of));
+            self.enqueue(queued);
+        }
+        webhooks
     }
 
     /// Tells what the app answered to webhook `id`: 200 settles it, all else is repeated to every app that hears of it.
     pub(crate) fn answered(&mut self, id: u64, status: u16, now_ms: i64) {
-        let Some(index) = self.queue.iter().position(|it| it.id == id) else { return };
+        let Some(mut queued) = self.remove(id) else { return };
         if status == 200 {
-            self.queue.remove(index);
             return;
         }
-        let queued = &mut self.queue[index];
         queued.attempts += 1;
         queued.taken_at_ms = None;
         queued.due_ms = now_ms + pause_ms(queued.attempts);
         if queued.due_ms - queued.first_at_ms > REPEATED_FOR_MS {
-            self.queue.remove(index);
             return;
         }
-        let failed = queued.clone();
-        self.repeat_to_others(&failed);
+        self.enqueue(queued.clone());
+        self.repeat_to_others(&queued);
     }
 
     /// A taken webhook whose taker is gone counts as never taken.
     pub(crate) fn forget_takers(&mut self) {
-        self.queue.iter_mut().for_each(|it| it.taken_at_ms = None);
+        for mut queued in std::mem::take(&mut self.queue).into_values() {
+            self.due.remove(&(queued.next_due_ms(), queued.id));
+            queued.taken_at_ms = None;
+            self.enqueue(queued);
+        }
     }
 
     fn repeat_to_others(&mut self, failed: &Queued) {
-        for other in &failed.everyone {
-            let is_queued = self.queue.iter().any(|it| it.delivery == failed.delivery && it.destination == *other);
+        for other in failed.everyone.iter().filter(|it| **it != failed.destination) {
+            let is_queued = self.queue.values().any(|it| it.delivery == failed.delivery && it.destination == *other);
             if !is_queued {
                 self.next_id += 1;
-                self.queue.push(Queued { id: self.next_id, destination: other.clone(), ..failed.clone() });
+                self.enqueue(Queued { id: self.next_id, destination: other.clone(), ..failed.clone() });
             }
         }
     }
 
     /// Turns due updates into bodies.
     fn form(&mut self, now_ms: i64) {
-        let (mut due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.updates).into_iter().partition(|(_, it)| it.due_ms <= now_ms);
-        self.updates = later;
-        // Statuses are noted ahead of their time, so the order of noting is not that of events.
-        due.sort_by_key(|(_, it)| it.due_ms);
+        let later = self.updates.split_off(&(now_ms + 1, 0));
+        // Statuses are noted ahead of their time: they go out in the order of events, not of noting.
+        let mut due: Vec<_> = std::mem::replace(&mut self.updates, later).into_values().collect();
         if self.mode.shuffle {
             shuffle(&mut due, self.next_id);
         }
@@ -206,12 +264,14 @@ impl Outbox {
                 _ => groups.push((everyone, update.destination.clone(), vec![update])),
             }
         }
+        // The same body for another app is the same delivery.
+        let mut deliveries: HashMap<(Vec<Destination>, String), u64> = HashMap::new();
         for (everyone, destination, updates) in groups {
             let body = escaped(&envelope(&updates).to_string());
-            let delivery = self.delivery_of(&everyone, &body);
+            let delivery = *deliveries.entry((everyone.clone(), body.clone())).or_insert(self.next_id + 1);
             for _ in 0..=self.mode.duplicate {
                 self.next_id += 1;
-                self.queue.push(Queued {
+                self.enqueue(Queued {
                     id: self.next_id,
                     delivery,
                     destination: destination.clone(),
@@ -224,12 +284,6 @@ impl Outbox {
                 });
             }
         }
-    }
-
-    /// The same body for another app is the same delivery.
-    fn delivery_of(&self, everyone: &[Destination], body: &str) -> u64 {
-        let twin = self.queue.iter().find(|it| it.attempts == 0 && it.everyone == everyone && it.body == body);
-        twin.map_or(self.next_id + 1, |it| it.delivery)
     }
 }
 
@@ -338,11 +392,9 @@ fn join(value: &mut Value, other: &Value) {
 fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut state = seed.wrapping_add(0x5eed);
     for index in (1..items.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        state = state.wrapping_add(GOLDEN);
         let bound = u64::try_from(index + 1).expect("a length fits in 64 bits");
-        let chosen = usize::try_from((mixed ^ (mixed >> 31)) % bound).expect("below a length");
+        let chosen = usize::try_from(mixed(state) % bound).expect("below a length");
         items.swap(index, chosen);
     }
 }
@@ -466,6 +518,19 @@ mod tests {
         assert_eq!(take(&mut outbox, UNANSWERED_FOR_MS)[0].id, id);
         outbox.answered(id, 200, UNANSWERED_FOR_MS);
         assert_eq!((outbox.unsent(), take(&mut outbox, REPEATED_FOR_MS).len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_unsent_outlives_the_file() {
+        let mut outbox = outbox(1, Mode::default());
+        let id = take(&mut outbox, 0)[0].id;
+        outbox.answered(id, 500, 0);
+        outbox.push(&[to("app")], "waba", "messages", &message("later"), 20_000);
+        let text = serde_json::to_string(&outbox).expect("JSON");
+        let mut read: Outbox = serde_json::from_str(&text).expect("an outbox");
+        assert_eq!((read.next_due_ms(), read.unsent()), (Some(FIRST_PAUSE_MS), 2));
+        let told: Vec<_> = [FIRST_PAUSE_MS, 20_000].map(|at_ms| take(&mut read, at_ms).iter().flat_map(ids).collect::<Vec<_>>()).into();
+        assert_eq!(told, [["0"], ["later"]]);
     }
 
     #[test]

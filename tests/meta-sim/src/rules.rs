@@ -77,6 +77,22 @@ pub(crate) fn request(body: &Value) -> Result<Request, Refusal> {
     send(body).map(Request::Send)
 }
 
+/// What `POST /{phone_number_id}/marketing_messages` takes besides: only templates, a policy, and whether activity is shared.
+///
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/marketing-messages/send-marketing-messages>
+pub(crate) fn marketing_members(body: &Value) -> Result<(), Refusal> {
+    if body["type"] != "template" {
+        return Err(Refusal::with(131_055, "Only messages of type template are sent here."));
+    }
+    if !matches!(body["product_policy"].as_str(), Some("CLOUD_API_FALLBACK" | "STRICT")) && !body["product_policy"].is_null() {
+        return Err(Refusal::with(100, "Param product_policy must be one of {CLOUD_API_FALLBACK, STRICT}"));
+    }
+    match &body["message_activity_sharing"] {
+        Value::Null | Value::Bool(_) => Ok(()),
+        _ => Err(Refusal::with(100, "Param message_activity_sharing must be a boolean.")),
+    }
+}
+
 fn mark_read(body: &Value) -> Result<Request, Refusal> {
     if text(body, "status")? != "read" {
         return Err(Refusal::with(100, "Param status must be one of {READ}"));
@@ -167,7 +183,8 @@ fn check_content(kind: &str, content: &Value) -> Result<(), Refusal> {
     }
 }
 
-fn medium(kind: &str, content: &Value) -> Result<(), Refusal> {
+/// A file: by `id` or by `link`, with what may go with one of its kind.
+pub(crate) fn medium(kind: &str, content: &Value) -> Result<(), Refusal> {
     match (content["id"].as_str(), content["link"].as_str()) {
         (Some(id), None) if !id.is_empty() => {}
         (None, Some(link)) if link.starts_with("https://") || link.starts_with("http://") => {}
@@ -187,7 +204,8 @@ fn medium(kind: &str, content: &Value) -> Result<(), Refusal> {
     boolean(content, kind, "voice")
 }
 
-fn location(content: &Value) -> Result<(), Refusal> {
+/// A place: both degrees, as numbers or texts, within their range.
+pub(crate) fn location(content: &Value) -> Result<(), Refusal> {
     for (name, limit) in [("latitude", 90.0), ("longitude", 180.0)] {
         let degrees = match &content[name] {
             Value::Null => return Err(Refusal::missing(&format!("location.{name}"))),

@@ -1,4 +1,4 @@
-//! `POST /{phone_number_id}/messages`: who may send, what, to whom, how often, and when.
+//! `POST /{phone_number_id}/messages` and `/marketing_messages`: who may send, what, to whom, how often, and when.
 //!
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages>
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::book::{Author, Book, Customer, MESSAGING, Message, Number};
 use crate::dialling;
 use crate::errors::Refusal;
+use crate::filling;
 use crate::graph::Credentials;
 use crate::rules::{self, MEDIA_KINDS, Request, Send, Target};
 use crate::templates;
@@ -23,6 +24,32 @@ pub const PAIR_BURST: i64 = 45;
 const REACHABLE_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// How long the customer sees that the business is typing.
 const TYPING_MS: i64 = 25_000;
+
+/// The two endpoints that send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `/messages`.
+    Messages,
+    /// `/marketing_messages`, for marketing templates only.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/marketing-messages/send-marketing-messages>
+    MarketingMessages,
+}
+
+/// What a send says, once it is checked.
+struct Content {
+    /// The member named as the type; of a template also what the customer sees of it, as `shown`.
+    content: Value,
+    /// The words a person sees.
+    text: Option<String>,
+    /// Price category.
+    category: String,
+    is_marketing: bool,
+    /// Whether Meta holds it to judge its template first.
+    held: bool,
+    /// Name and language of the template.
+    template: Option<(String, String)>,
+}
 
 /// The customer of a send, and what is already known to go wrong with it.
 struct Recipient {
@@ -53,10 +80,20 @@ impl Book {
     /// # Errors
     ///
     /// Meta's refusals of the body, the rates and the window.
-    pub(crate) fn post_message(&mut self, now_ms: i64, number: &Number, body: &Value, forced: Option<Refusal>) -> Result<Value, Refusal> {
+    pub(crate) fn post_message(
+        &mut self,
+        now_ms: i64,
+        number: &Number,
+        way: Way,
+        body: &Value,
+        forced: Option<Refusal>,
+    ) -> Result<Value, Refusal> {
+        if way == Way::MarketingMessages {
+            rules::marketing_members(body)?;
+        }
         match rules::request(body)? {
             Request::MarkRead { message_id, typing } => self.mark_read(now_ms, number, &message_id, typing),
-            Request::Send(send) => self.send(now_ms, number, send, forced),
+            Request::Send(send) => self.send(now_ms, number, way, send, forced),
         }
     }
 
@@ -66,25 +103,37 @@ impl Book {
             return Err(Refusal::with(100, "Message ID is invalid"));
         };
         let (customer, at_ms) = (message.customer.clone(), message.at_ms);
-        let earlier = self.messages.values_mut().filter(|it| {
-            it.number == number.id && it.customer == customer && it.author == Author::Customer && it.at_ms <= at_ms && it.read_ms.is_none()
-        });
-        earlier.for_each(|it| it.read_ms = Some(now_ms));
+        let is_earlier = |it: &&Message| it.author == Author::Customer && it.at_ms <= at_ms && it.read_ms.is_none();
+        let earlier = self.messages_of(&customer, Some(&number.id)).into_iter().filter(is_earlier);
+        for id in earlier.map(|it| it.id.clone()).collect::<Vec<_>>() {
+            self.messages.get_mut(&id).into_iter().for_each(|it| it.read_ms = Some(now_ms));
+        }
         if typing {
             self.thread(&number.id, &customer).typing_until_ms = now_ms + TYPING_MS;
         }
         Ok(json!({ "success": true }))
     }
 
-    fn send(&mut self, now_ms: i64, number: &Number, send: Send, forced: Option<Refusal>) -> Result<Value, Refusal> {
-        let (text, category, held) = self.check_content(now_ms, number, &send)?;
+    fn send(&mut self, now_ms: i64, number: &Number, way: Way, send: Send, forced: Option<Refusal>) -> Result<Value, Refusal> {
+        let Content { content, text, category, is_marketing, held, template } = self.check_content(now_ms, number, way, &send)?;
         let mut recipient = self.recipient(number, &send.target)?;
         self.check_throughput(now_ms, number)?;
-        self.check_window(now_ms, number, &send, &mut recipient)?;
+        let is_open = self.check_window(now_ms, number, &send, &mut recipient)?;
         self.check_pair(now_ms, number, &recipient.customer)?;
-        self.traffic_ms.entry(number.id.clone()).or_default().push(now_ms);
+        self.traffic_ms.entry(number.id.clone()).or_default().push_back(now_ms);
+        self.counts.sends_ms.entry(number.id.clone()).or_default().push(now_ms);
+        if let Some((name, language)) = &template {
+            self.template(&number.account, name, language).into_iter().for_each(|it| it.accepted += 1);
+        }
 
-        let failure = recipient.failure.take().or_else(|| self.late_failure(now_ms, number, &send, &recipient.customer)).or(forced);
+        let customer = recipient.customer.clone();
+        let failure = recipient.failure.take().or_else(|| self.late_failure(now_ms, number, &send, &customer));
+        let failure = failure.or_else(|| if is_marketing { self.marketing_failure(now_ms, number, &customer, is_open) } else { None });
+        let failure = failure.or_else(|| if is_open { None } else { self.limit_failure(now_ms, number, &customer) }).or(forced);
+        if failure.is_none() && !is_open {
+            self.count_reached(now_ms, number, &customer, is_marketing);
+        }
+        let held = held && failure.is_none();
         let id = self.wamid(&recipient.customer, Author::Business, now_ms);
         let sequence = self.count();
         let message = Message {
@@ -94,16 +143,17 @@ impl Book {
             customer: recipient.customer.clone(),
             author: Author::Business,
             kind: send.kind.clone(),
-            content: send.content.clone(),
+            content,
             text,
+            template,
             at_ms: now_ms,
             quote: send.quote,
             opaque: send.opaque.clone(),
             category,
-            held: held && failure.is_none(),
+            held,
             ..Message::default()
         };
-        self.messages.insert(id.clone(), message);
+        self.put_message(message);
         *self.accepted.entry(send.opaque.unwrap_or_else(|| id.clone())).or_default() += 1;
         self.thread(&number.id, &recipient.customer).typing_until_ms = 0;
         match failure {
@@ -137,24 +187,53 @@ impl Book {
         let _refused = self.customer_writes(now_ms, &number.digits(), &other, &written);
     }
 
-    /// The words of the message, its price category, and whether it is held.
-    fn check_content(&self, now_ms: i64, number: &Number, send: &Send) -> Result<(Option<String>, String, bool), Refusal> {
-        if send.kind == "template" {
-            let (name, language) =
-                (send.content["name"].as_str().unwrap_or_default(), send.content["language"]["code"].as_str().unwrap_or_default());
-            let is_asked =
-                |(account, it): &&(String, templates::Template)| *account == number.account && it.name == name && it.language == language;
-            let Some((_, template)) = self.templates.iter().find(is_asked) else { return Err(templates::absent(name, language)) };
-            template.check(&send.content)?;
-            return Ok((Some(template.filled_body(&send.content)), template.category.to_lowercase(), template.held));
+    fn check_content(&mut self, now_ms: i64, number: &Number, way: Way, send: &Send) -> Result<Content, Refusal> {
+        let content = match send.kind.as_str() {
+            "template" => self.check_template(now_ms, number, way, send)?,
+            kind => Content {
+                content: send.content.clone(),
+                text: words(kind, &send.content),
+                category: "service".into(),
+                is_marketing: false,
+                held: false,
+                template: None,
+            },
+        };
+        for (_, id) in media(send) {
+            if !self.media.get(id).is_some_and(|it| it.number == number.id && it.kept_until_ms > now_ms) {
+                return Err(Refusal::invalid(format!("Media ID {id} does not exist or does not belong to this phone number.")));
+            }
         }
-        if MEDIA_KINDS.contains(&send.kind.as_str())
-            && let Some(id) = send.content["id"].as_str()
-            && !self.media.get(id).is_some_and(|it| it.number == number.id && it.kept_until_ms > now_ms)
-        {
-            return Err(Refusal::invalid(format!("Media ID {id} does not exist or does not belong to this phone number.")));
+        Ok(content)
+    }
+
+    fn check_template(&mut self, now_ms: i64, number: &Number, way: Way, send: &Send) -> Result<Content, Refusal> {
+        let (name, language) =
+            (send.content["name"].as_str().unwrap_or_default(), send.content["language"]["code"].as_str().unwrap_or_default());
+        let account = self.accounts.get(&number.account).cloned();
+        let template = self.template(&number.account, name, language).ok_or_else(|| templates::absent(name, language))?;
+        template.check_status()?;
+        let is_marketing = template.is("MARKETING");
+        match way {
+            Way::MarketingMessages if !is_marketing => return Err(Refusal::with(134_100, "Only marketing templates are sent here.")),
+            Way::MarketingMessages if account.as_ref().is_none_or(|it| it.marketing_messages_lite_api_status != "ONBOARDED") => {
+                return Err(Refusal::with(134_102, "The account is not onboarded to the Marketing Messages API."));
+            }
+            Way::Messages if is_marketing && account.as_ref().is_some_and(|it| it.disable_marketing_messages_on_cloud_api) => {
+                return Err(Refusal::new(131_063));
+            }
+            Way::Messages | Way::MarketingMessages => {}
         }
-        Ok((words(&send.kind, &send.content), "service".into(), false))
+        if template.is("AUTHENTICATION") && matches!(send.target, Target::Recipient(_)) {
+            return Err(Refusal::with(131_062, "Authentication templates go to a phone number only."));
+        }
+        let shown = filling::fill(template, &send.content, now_ms)?;
+        let mut content = send.content.clone();
+        let text = shown["body"].as_str().map(str::to_owned);
+        content["shown"] = shown;
+        let category = if way == Way::MarketingMessages { "marketing_lite".into() } else { template.category.to_lowercase() };
+        let named = (template.name.clone(), template.language.clone());
+        Ok(Content { content, text, category, is_marketing, held: template.holds(), template: Some(named) })
     }
 
     fn recipient(&mut self, number: &Number, target: &Target) -> Result<Recipient, Refusal> {
@@ -198,15 +277,12 @@ impl Book {
             false => Customer::with_phone(name),
         };
         nobody.on_whatsapp = false;
-        let known = self
-            .customers
-            .values()
-            .find(|it| !it.on_whatsapp && it.phone == nobody.phone && it.user_id == nobody.user_id)
-            .map(|it| it.key.clone());
+        let is_same = |it: &&Customer| !it.on_whatsapp && it.phone == nobody.phone && it.user_id == nobody.user_id;
+        let known = self.customers.all_named(name).find(is_same).map(|it| it.key.clone());
         let customer = known.unwrap_or_else(|| {
             nobody.key = format!("c{}", self.count());
             let key = nobody.key.clone();
-            self.customers.insert(key.clone(), nobody);
+            self.customers.insert(nobody);
             key
         });
         Recipient { customer, contact, failure: Some(Refusal::with(131_026, "Message Undeliverable.")) }
@@ -215,18 +291,22 @@ impl Book {
     /// Messages of the last second, in and out together.
     fn check_throughput(&mut self, now_ms: i64, number: &Number) -> Result<(), Refusal> {
         let traffic = self.traffic_ms.entry(number.id.clone()).or_default();
-        traffic.retain(|at_ms| now_ms - at_ms < 1000);
+        while traffic.front().is_some_and(|at_ms| now_ms - at_ms >= 1000) {
+            traffic.pop_front();
+        }
         if traffic.len() >= number.throughput {
+            *self.counts.throttled.entry(number.id.clone()).or_default() += 1;
             return Err(Refusal::with(130_429, "Cloud API message throughput has been reached."));
         }
         Ok(())
     }
 
-    fn check_window(&mut self, now_ms: i64, number: &Number, send: &Send, recipient: &mut Recipient) -> Result<(), Refusal> {
+    /// Whether the window is open.
+    fn check_window(&mut self, now_ms: i64, number: &Number, send: &Send, recipient: &mut Recipient) -> Result<bool, Refusal> {
         let opened_at_ms = self.thread(&number.id, &recipient.customer).opened_at_ms;
         let is_open = opened_at_ms.is_some_and(|it| now_ms < it + WINDOW_MS);
         if is_open || send.kind == "template" || recipient.failure.is_some() {
-            return Ok(());
+            return Ok(is_open);
         }
         let refusal = Refusal::with(
             131_047,
@@ -236,7 +316,7 @@ impl Book {
             return Err(refusal);
         }
         recipient.failure = Some(refusal);
-        Ok(())
+        Ok(is_open)
     }
 
     /// One message per six seconds; up to 45 at once, after which the borrowed time must pass first.
@@ -265,13 +345,58 @@ impl Book {
             let is_reachable = target.is_some_and(|it| it.kind != "reaction" && !it.deleted && now_ms - it.at_ms <= REACHABLE_MS);
             return (!is_reachable).then(|| Refusal::invalid("The message that is reacted to is too old, deleted or itself a reaction."));
         }
-        let medium = send.content["id"].as_str().filter(|_| MEDIA_KINDS.contains(&send.kind.as_str())).and_then(|it| self.media.get(it))?;
-        let is_fitting = match send.kind.as_str() {
-            "document" => true,
-            "sticker" => medium.mime_type.starts_with("image/webp"),
-            kind => medium.mime_type.starts_with(kind),
-        };
-        (!is_fitting).then(|| Refusal::with(131_053, format!("Media of type {} cannot be sent as {}.", medium.mime_type, send.kind)))
+        media(send).into_iter().find_map(|(kind, id)| {
+            let medium = self.media.get(id)?;
+            let is_fitting = match kind {
+                "document" => true,
+                "sticker" => medium.mime_type.starts_with("image/webp"),
+                "gif" => medium.mime_type.starts_with("video"),
+                kind => medium.mime_type.starts_with(kind),
+            };
+            (!is_fitting).then(|| Refusal::with(131_053, format!("Media of type {} cannot be sent as {kind}.", medium.mime_type)))
+        })
+    }
+
+    /// Why this customer gets no marketing now.
+    fn marketing_failure(&mut self, now_ms: i64, number: &Number, customer: &str, is_open: bool) -> Option<Refusal> {
+        let portfolio = self.account_of(&number.id)?.portfolio.clone();
+        let person = &self.customers[customer];
+        if person.stopped_marketing_of.contains(&portfolio) {
+            return Some(Refusal::new(131_050));
+        }
+        if is_open {
+            return None;
+        }
+        if person.in_experiment {
+            return Some(Refusal::new(130_472));
+        }
+        let most = self.limits.marketing_per_customer?;
+        (self.counts.marketing_of(now_ms, customer) >= most)
+            .then(|| Refusal::with(131_049, "This message was not delivered to maintain healthy ecosystem engagement."))
+    }
+
+    /// Whether the portfolio has reached all the customers that it may.
+    fn limit_failure(&mut self, now_ms: i64, number: &Number, customer: &str) -> Option<Refusal> {
+        let portfolio = self.account_of(&number.id)?.portfolio.clone();
+        let may_reach = self.counts.may_reach(now_ms, &portfolio, customer, self.limits.customers_per_day?);
+        (!may_reach).then(|| Refusal::with(131_048, "The messaging limit of the business portfolio is reached."))
+    }
+
+    fn count_reached(&mut self, now_ms: i64, number: &Number, customer: &str, is_marketing: bool) {
+        let Some(portfolio) = self.account_of(&number.id).map(|it| it.portfolio.clone()) else { return };
+        self.counts.reaches(now_ms, &portfolio, customer);
+        if is_marketing {
+            self.counts.markets(now_ms, customer);
+        }
+    }
+}
+
+/// The files that a send names by media id, and as what.
+fn media(send: &Send) -> Vec<(&str, &str)> {
+    match send.kind.as_str() {
+        "template" => filling::media(&send.content),
+        kind if MEDIA_KINDS.contains(&kind) => send.content["id"].as_str().map(|id| (kind, id)).into_iter().collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -1,13 +1,12 @@
-//! Message templates: which there are, and whether a send fills one as it was made. Pure.
+//! Message templates: which there are, how Graph lists them, and what a webhook tells of a change. Pure.
 //!
-//! <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components>
-
-use std::collections::BTreeSet;
+//! <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/template-management>
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::errors::Refusal;
+use crate::webhooks::put;
 
 /// A template as `GET /{waba}/message_templates` lists it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,11 +26,82 @@ pub struct Template {
     /// `POSITIONAL` or `NAMED`.
     #[serde(default = "positional")]
     pub parameter_format: String,
-    /// `HEADER`, `BODY`, `FOOTER` and `BUTTONS`, as Meta lists them.
+    /// `HEADER`, `BODY`, `FOOTER`, `BUTTONS`, `CAROUSEL` and `LIMITED_TIME_OFFER`, as Meta lists them.
     pub components: Vec<Value>,
+    /// What customers make of it.
+    #[serde(default)]
+    pub quality_score: Quality,
+    /// `CUSTOM`, `ORDER_DETAILS`, ….
+    #[serde(default)]
+    pub sub_category: Option<String>,
+    /// The category before Meta put it into another.
+    #[serde(default)]
+    pub previous_category: Option<String>,
+    /// The category into which Meta is about to put it.
+    #[serde(default)]
+    pub correct_category: Option<String>,
+    /// `AUTO_GENERATED` if nobody made it by hand.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// Why Meta does not approve of it.
+    #[serde(default)]
+    pub rejected_reason: Option<String>,
     /// Whether Meta holds further sends to judge the template's quality first.
     #[serde(default)]
     pub held: bool,
+    /// After how many accepted sends Meta holds the next ones.
+    #[serde(default)]
+    pub hold_after: Option<u32>,
+    /// How many sends of it were accepted.
+    #[serde(default)]
+    pub accepted: u32,
+}
+
+/// A template's quality score.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quality {
+    /// `GREEN`, `YELLOW`, `RED` or `UNKNOWN`.
+    pub score: String,
+    /// Since when, in seconds.
+    #[serde(default)]
+    pub date: i64,
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        Self { score: "UNKNOWN".into(), date: 0 }
+    }
+}
+
+/// What happens to a template after it was made. Each is told by a webhook of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "edit", rename_all = "snake_case")]
+pub enum Edit {
+    /// Its parts are others: `message_template_components_update`.
+    Components {
+        /// The new ones.
+        components: Vec<Value>,
+    },
+    /// Meta announces another category: `template_category_update`.
+    CategoryAnnounced {
+        /// The category to come.
+        category: String,
+        /// When it comes, in seconds.
+        #[serde(default)]
+        at: i64,
+    },
+    /// Meta has put it into another category: `template_category_update`.
+    Category {
+        /// The new one.
+        category: String,
+    },
+    /// Its quality has changed: `message_template_quality_update`.
+    Quality {
+        /// `GREEN`, `YELLOW`, `RED` or `UNKNOWN`.
+        score: String,
+    },
+    /// It is deleted: `message_template_status_update`.
+    Deleted,
 }
 
 fn approved() -> String {
@@ -57,131 +127,144 @@ impl Template {
             category: utility(),
             parameter_format: positional(),
             components: vec![json!({ "type": "BODY", "text": text })],
+            quality_score: Quality::default(),
+            sub_category: None,
+            previous_category: None,
+            correct_category: None,
+            source: None,
+            rejected_reason: None,
             held: false,
+            hold_after: None,
+            accepted: 0,
         }
+    }
+
+    /// The same in another category: `MARKETING`, `UTILITY` or `AUTHENTICATION`.
+    #[must_use]
+    pub fn in_category(self, category: &str) -> Self {
+        Self { category: category.into(), ..self }
     }
 
     /// As listed by Graph.
     pub fn listed(&self) -> Value {
-        json!({ "id": self.id, "name": self.name, "language": self.language, "status": self.status, "category": self.category,
-                "parameter_format": self.parameter_format, "components": self.components })
+        let mut listed = json!({ "id": self.id, "name": self.name, "language": self.language, "status": self.status,
+            "category": self.category, "parameter_format": self.parameter_format, "components": self.components,
+            "quality_score": self.quality_score, "rejected_reason": self.rejected_reason.as_deref().unwrap_or("NONE") });
+        put(&mut listed, "sub_category", self.sub_category.as_deref());
+        put(&mut listed, "previous_category", self.previous_category.as_deref());
+        put(&mut listed, "correct_category", self.correct_category.as_deref());
+        put(&mut listed, "source", self.source.as_deref());
+        listed
     }
 
-    fn component(&self, kind: &str) -> Option<&Value> {
-        self.components.iter().find(|it| it["type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case(kind)))
+    /// Whether it is of this category.
+    pub(crate) fn is(&self, category: &str) -> bool {
+        self.category.eq_ignore_ascii_case(category)
     }
 
-    /// The body with its values in place, as the customer reads it.
-    pub fn filled_body(&self, sent: &Value) -> String {
-        let mut text = self.component("BODY").and_then(|it| it["text"].as_str()).unwrap_or_default().to_owned();
-        for (index, parameter) in parameters(sent, "body").iter().enumerate() {
-            let name = parameter["parameter_name"].as_str().map_or_else(|| (index + 1).to_string(), str::to_owned);
-            text = text.replace(&format!("{{{{{name}}}}}"), parameter["text"].as_str().unwrap_or_default());
-        }
-        text
+    /// Whether Meta would hold the next send.
+    pub(crate) fn holds(&self) -> bool {
+        self.held || self.hold_after.is_some_and(|it| self.accepted >= it)
     }
 
-    /// Checks the `template` member of a send against this template.
+    /// Whether it may be sent at all.
     ///
     /// # Errors
     ///
-    /// 132001, 132015, 132016 by status; 132000, 132012, 132018, 132005 and 131008 by the values.
-    pub fn check(&self, sent: &Value) -> Result<(), Refusal> {
+    /// 132015 while paused, 132016 once disabled, else 132001.
+    pub(crate) fn check_status(&self) -> Result<(), Refusal> {
         match self.status.as_str() {
-            "APPROVED" => {}
-            "PAUSED" => return Err(Refusal::with(132_015, format!("Template {} is paused due to low quality.", self.name))),
-            "DISABLED" => return Err(Refusal::with(132_016, format!("Template {} is disabled.", self.name))),
-            _ => return Err(absent(&self.name, &self.language)),
-        }
-        self.check_header(sent)?;
-        self.check_texts("BODY", "body", sent)?;
-        self.check_buttons(sent)?;
-        if self.filled_body(sent).chars().count() > 1024 {
-            return Err(Refusal::with(132_005, "Translated text is too long."));
-        }
-        Ok(())
-    }
-
-    fn check_header(&self, sent: &Value) -> Result<(), Refusal> {
-        let format = self.component("HEADER").and_then(|it| it["format"].as_str()).unwrap_or("TEXT").to_ascii_lowercase();
-        if format == "text" {
-            return self.check_texts("HEADER", "header", sent);
-        }
-        match parameters(sent, "header").as_slice() {
-            [parameter] if parameter["type"] == format.as_str() && !parameter[&format].is_null() => Ok(()),
-            [parameter] => Err(Refusal::with(
-                132_012,
-                format!("header: Format mismatch, expected {}, received {}", format.to_uppercase(), parameter["type"]),
-            )),
-            given => Err(count_mismatch("header", given.len(), 1)),
+            "APPROVED" => Ok(()),
+            "PAUSED" => Err(Refusal::with(132_015, format!("Template {} is paused due to low quality.", self.name))),
+            "DISABLED" => Err(Refusal::with(132_016, format!("Template {} is disabled.", self.name))),
+            _ => Err(absent(&self.name, &self.language)),
         }
     }
 
-    fn check_texts(&self, kind: &str, sent_kind: &str, sent: &Value) -> Result<(), Refusal> {
-        let text = self.component(kind).and_then(|it| it["text"].as_str()).unwrap_or_default();
-        let wanted = variables(text);
-        let given = parameters(sent, sent_kind);
-        if wanted.len() != given.len() {
-            return Err(count_mismatch(sent_kind, given.len(), wanted.len()));
-        }
-        for parameter in given {
-            self.check_text(sent_kind, parameter, &wanted)?;
-        }
-        Ok(())
+    /// `message_template_status_update`.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/message_template_status_update>
+    pub(crate) fn status_told(&self, event: &str) -> Value {
+        let mut told = self.told();
+        told["event"] = event.into();
+        told["message_template_category"] = self.category.as_str().into();
+        told["reason"] = self.rejected_reason.as_deref().unwrap_or("NONE").into();
+        told
     }
 
-    fn check_text(&self, sent_kind: &str, parameter: &Value, wanted: &BTreeSet<String>) -> Result<(), Refusal> {
-        let text = match parameter["type"].as_str() {
-            Some("text") => parameter["text"].as_str(),
-            Some(typed @ ("currency" | "date_time")) => parameter[typed]["fallback_value"].as_str(),
-            other => {
-                return Err(Refusal::with(
-                    132_012,
-                    format!("{sent_kind}: Format mismatch, expected TEXT, received {}", other.unwrap_or("nothing")),
-                ));
+    /// Changes what `edit` says, and gives the webhook's field and value.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/message_template_components_update>
+    /// and its neighbours.
+    pub(crate) fn edit(&mut self, edit: &Edit, now_ms: i64) -> (&'static str, Value) {
+        let mut told = self.told();
+        match edit {
+            Edit::Components { components } => {
+                self.components.clone_from(components);
+                self.tell_components(&mut told);
+                ("message_template_components_update", told)
             }
-        };
-        let Some(text) = text.filter(|it| !it.is_empty()) else { return Err(Refusal::missing("text")) };
-        if text.contains(['\n', '\t']) || text.contains("     ") {
-            return Err(Refusal::with(132_018, "Param text cannot have new-line/tab characters or more than 4 consecutive spaces"));
-        }
-        let name = parameter["parameter_name"].as_str();
-        match (self.parameter_format.as_str(), name) {
-            ("NAMED", Some(name)) if wanted.contains(name) => Ok(()),
-            ("NAMED", _) => Err(Refusal::with(132_012, "Parameter name is missing or invalid")),
-            (_, Some(_)) => Err(Refusal::with(132_012, "Parameter name is given for a positional template")),
-            (_, None) => Ok(()),
+            Edit::CategoryAnnounced { category, at } => {
+                self.correct_category = Some(category.clone());
+                told["correct_category"] = category.as_str().into();
+                told["new_category"] = self.category.as_str().into();
+                told["category_update_timestamp"] = (*at).into();
+                ("template_category_update", told)
+            }
+            Edit::Category { category } => {
+                let before = std::mem::replace(&mut self.category, category.clone());
+                told["previous_category"] = before.as_str().into();
+                told["new_category"] = category.as_str().into();
+                (self.previous_category, self.correct_category) = (Some(before), None);
+                ("template_category_update", told)
+            }
+            Edit::Quality { score } => {
+                told["previous_quality_score"] = self.quality_score.score.as_str().into();
+                told["new_quality_score"] = score.as_str().into();
+                self.quality_score = Quality { score: score.clone(), date: now_ms / 1000 };
+                ("message_template_quality_update", told)
+            }
+            Edit::Deleted => {
+                self.status = "DELETED".into();
+                ("message_template_status_update", self.status_told("DELETED"))
+            }
         }
     }
 
-    fn check_buttons(&self, sent: &Value) -> Result<(), Refusal> {
-        let none = Vec::new();
-        let buttons = self.component("BUTTONS").and_then(|it| it["buttons"].as_array()).unwrap_or(&none);
-        let sent_buttons: Vec<&Value> = components(sent).iter().filter(|it| is_kind(it, "button")).collect();
-        let index_of = |it: &Value| it["index"].as_u64().or_else(|| it["index"].as_str().and_then(|it| it.parse().ok()));
-        for (index, button) in buttons.iter().enumerate() {
-            let given = sent_buttons.iter().find(|it| index_of(it) == u64::try_from(index).ok());
-            let count = given.and_then(|it| it["parameters"].as_array()).map_or(0, Vec::len);
-            let kind = button["type"].as_str().unwrap_or_default();
-            let needs_value = match kind {
-                "URL" => !variables(button["url"].as_str().unwrap_or_default()).is_empty(),
-                "COPY_CODE" => true,
-                _ => false,
+    fn tell_components(&self, told: &mut Value) {
+        for component in &self.components {
+            let name = match component["type"].as_str().unwrap_or_default().to_ascii_uppercase().as_str() {
+                "BODY" => "message_template_element",
+                "HEADER" => "message_template_title",
+                "FOOTER" => "message_template_footer",
+                "BUTTONS" => {
+                    let buttons = component["buttons"].as_array().into_iter().flatten().map(button_told);
+                    told["message_template_buttons"] = buttons.collect();
+                    continue;
+                }
+                _ => continue,
             };
-            if needs_value && count == 0 {
-                return Err(Refusal::with(131_008, format!("buttons: Button at index {index} of type {kind} requires a parameter")));
-            }
-            if let Some(given) = given
-                && !given["sub_type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case(kind))
-            {
-                return Err(Refusal::with(132_012, format!("buttons: Button at index {index} is of type {kind}")));
-            }
+            put(told, name, component["text"].as_str());
         }
-        if sent_buttons.iter().any(|it| index_of(it).is_none_or(|index| usize::try_from(index).map_or(true, |it| it >= buttons.len()))) {
-            return Err(Refusal::with(132_018, "buttons: Button index is out of range"));
-        }
-        Ok(())
     }
+
+    /// How every webhook names it: the id as a number, the language with a hyphen.
+    fn told(&self) -> Value {
+        json!({ "message_template_id": self.id.parse::<u64>().unwrap_or_default(), "message_template_name": self.name,
+                "message_template_language": self.language.replace('_', "-") })
+    }
+}
+
+fn button_told(button: &Value) -> Value {
+    let mut told = json!({ "message_template_button_type": button["type"], "message_template_button_text": button["text"] });
+    put(&mut told, "message_template_button_url", button["url"].as_str());
+    put(&mut told, "message_template_button_phone_number", button["phone_number"].as_str());
+    told
+}
+
+/// The language as Graph lists it: webhooks write `en-US`, and a send may too.
+pub(crate) fn as_listed(language: &str) -> String {
+    language.replace('-', "_")
 }
 
 /// The refusal of a template that is not there, or not in this language, or not approved.
@@ -189,108 +272,72 @@ pub(crate) fn absent(name: &str, language: &str) -> Refusal {
     Refusal::with(132_001, format!("template name ({name}) does not exist in {language}"))
 }
 
-fn count_mismatch(component: &str, given: usize, wanted: usize) -> Refusal {
-    Refusal::with(
-        132_000,
-        format!("{component}: number of localizable_params ({given}) does not match the expected number of params ({wanted})"),
-    )
-}
-
-fn components(sent: &Value) -> &[Value] {
-    sent["components"].as_array().map_or(&[], Vec::as_slice)
-}
-
-fn is_kind(component: &Value, kind: &str) -> bool {
-    component["type"].as_str().is_some_and(|it| it.eq_ignore_ascii_case(kind))
-}
-
-fn parameters<'a>(sent: &'a Value, kind: &str) -> Vec<&'a Value> {
-    let component = components(sent).iter().find(|it| is_kind(it, kind));
-    component.and_then(|it| it["parameters"].as_array()).map(|it| it.iter().collect()).unwrap_or_default()
-}
-
-/// The distinct names or numbers in `{{…}}`.
-fn variables(text: &str) -> BTreeSet<String> {
-    text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(name, _)| name.trim().to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reminder() -> Template {
-        let mut template = Template::of_body("812345678901234", "visit_reminder", "es_MX", "Su cita es el {{1}} a las {{2}}. Sí: {{1}}.");
-        template.components.push(json!({ "type": "HEADER", "format": "TEXT", "text": "Hola {{1}}" }));
-        template.components.push(json!({ "type": "BUTTONS", "buttons": [
-            { "type": "QUICK_REPLY", "text": "Confirmar" }, { "type": "URL", "text": "Cambiar", "url": "https://example.org/c/{{1}}" }] }));
-        template
-    }
-
-    fn texts(values: &[&str]) -> Value {
-        values.iter().map(|it| json!({ "type": "text", "text": it })).collect()
-    }
-
-    fn sent(header: &[&str], body: &[&str], buttons: &[Value]) -> Value {
-        let mut components =
-            vec![json!({ "type": "header", "parameters": texts(header) }), json!({ "type": "body", "parameters": texts(body) })];
-        components.extend_from_slice(buttons);
-        json!({ "name": "visit_reminder", "language": { "code": "es_MX" }, "components": components })
-    }
-
-    fn url_button() -> Value {
-        json!({ "type": "button", "sub_type": "url", "index": "1", "parameters": texts(&["88"]) })
-    }
-
-    #[test]
-    fn values_are_counted_per_component() {
-        let good = sent(&["Ana"], &["3 de mayo", "10:30"], &[url_button()]);
-        assert_eq!(reminder().check(&good), Ok(()));
-        assert_eq!(reminder().filled_body(&good), "Su cita es el 3 de mayo a las 10:30. Sí: 3 de mayo.");
-        let code = |it: Value| reminder().check(&it).map_err(|it| it.code);
-        assert_eq!(code(sent(&["Ana"], &["3 de mayo"], &[url_button()])), Err(132_000));
-        assert_eq!(code(sent(&[], &["3 de mayo", "10:30"], &[url_button()])), Err(132_000));
-        assert_eq!(code(sent(&["Ana"], &["3 de mayo", "10:30", "one too many"], &[url_button()])), Err(132_000));
-        assert_eq!(code(sent(&["Ana"], &["3 de mayo", "10:30"], &[])), Err(131_008));
-        assert_eq!(code(sent(&["Ana"], &["3\nde mayo", "10:30"], &[url_button()])), Err(132_018));
-        assert_eq!(code(sent(&["Ana"], &["3     de mayo", "10:30"], &[url_button()])), Err(132_018));
-        assert_eq!(code(sent(&["Ana"], &["", "10:30"], &[url_button()])), Err(131_008));
-        assert_eq!(code(sent(&["Ana"], &["x".repeat(1024).as_str(), "10:30"], &[url_button()])), Err(132_005));
-        let wrong_kind =
-            json!({ "type": "button", "sub_type": "quick_reply", "index": 1, "parameters": [{ "type": "payload", "payload": "x" }] });
-        assert_eq!(code(sent(&["Ana"], &["3 de mayo", "10:30"], &[wrong_kind])), Err(132_012));
-        let no_such = json!({ "type": "button", "sub_type": "url", "index": 2, "parameters": [] });
-        assert_eq!(code(sent(&["Ana"], &["3 de mayo", "10:30"], &[url_button(), no_such])), Err(132_018));
-    }
-
     #[test]
     fn only_approved_templates_are_sent() {
-        let good = sent(&["Ana"], &["3 de mayo", "10:30"], &[url_button()]);
-        for (status, code) in [("PAUSED", 132_015), ("DISABLED", 132_016), ("PENDING", 132_001), ("REJECTED", 132_001)] {
-            let template = Template { status: status.into(), ..reminder() };
-            assert_eq!(template.check(&good).map_err(|it| it.code), Err(code), "{status}");
+        for (status, code) in [("APPROVED", None), ("PAUSED", Some(132_015)), ("DISABLED", Some(132_016)), ("PENDING", Some(132_001))] {
+            let template = Template { status: status.into(), ..Template::of_body("1", "t", "en_US", "Hi.") };
+            assert_eq!(template.check_status().err().map(|it| it.code), code, "{status}");
         }
     }
 
     #[test]
-    fn named_and_positional_are_not_mixed() {
-        let named = Template { parameter_format: "NAMED".into(), ..Template::of_body("1", "hello", "en_US", "Hello {{first_name}}.") };
-        let with = |parameter: Value| json!({ "components": [{ "type": "body", "parameters": [parameter] }] });
-        assert_eq!(named.check(&with(json!({ "type": "text", "parameter_name": "first_name", "text": "Ana" }))), Ok(()));
-        assert_eq!(named.check(&with(json!({ "type": "text", "text": "Ana" }))).map_err(|it| it.code), Err(132_012));
-        let positional = Template::of_body("1", "hello", "en_US", "Hello {{1}}.");
-        assert_eq!(
-            positional.check(&with(json!({ "type": "text", "parameter_name": "first_name", "text": "Ana" }))).map_err(|it| it.code),
-            Err(132_012)
-        );
+    fn the_first_sends_are_not_held() {
+        let template = Template { hold_after: Some(2), ..Template::of_body("1", "t", "en_US", "Hi.") };
+        let holds: Vec<bool> = (0..4).map(|accepted| Template { accepted, ..template.clone() }.holds()).collect();
+        assert_eq!(holds, [false, false, true, true]);
     }
 
     #[test]
-    fn a_media_header_needs_its_medium() {
-        let mut template = Template::of_body("1", "promo", "en_US", "Look.");
-        template.components.push(json!({ "type": "HEADER", "format": "IMAGE" }));
-        let with = |parameters: Value| json!({ "components": [{ "type": "header", "parameters": parameters }] });
-        assert_eq!(template.check(&with(json!([{ "type": "image", "image": { "id": "9100" } }]))), Ok(()));
-        assert_eq!(template.check(&with(json!([{ "type": "text", "text": "x" }]))).map_err(|it| it.code), Err(132_012));
-        assert_eq!(template.check(&with(json!([]))).map_err(|it| it.code), Err(132_000));
+    fn an_edit_changes_the_template_and_is_told() {
+        let mut template = Template::of_body("7", "t", "en_US", "Hi.");
+        let components = vec![
+            json!({ "type": "HEADER", "format": "TEXT", "text": "Hello" }),
+            json!({ "type": "BODY", "text": "Hi {{1}}." }),
+            json!({ "type": "FOOTER", "text": "Bye" }),
+            json!({ "type": "BUTTONS", "buttons": [{ "type": "URL", "text": "Go", "url": "https://example.org" }] }),
+        ];
+        let told = |it: Value| {
+            let mut all = json!({ "message_template_id": 7, "message_template_name": "t", "message_template_language": "en-US" });
+            it.as_object().expect("members").iter().for_each(|(name, value)| all[name] = value.clone());
+            all
+        };
+        let parts = json!({ "message_template_element": "Hi {{1}}.", "message_template_title": "Hello", "message_template_footer": "Bye",
+            "message_template_buttons": [{ "message_template_button_type": "URL", "message_template_button_text": "Go",
+                "message_template_button_url": "https://example.org" }] });
+        let category = || "MARKETING".to_owned();
+        let table = [
+            (Edit::Components { components: components.clone() }, "message_template_components_update", parts),
+            (
+                Edit::CategoryAnnounced { category: category(), at: 1_790_000_000 },
+                "template_category_update",
+                json!({ "correct_category": "MARKETING", "new_category": "UTILITY", "category_update_timestamp": 1_790_000_000 }),
+            ),
+            (
+                Edit::Category { category: category() },
+                "template_category_update",
+                json!({ "previous_category": "UTILITY", "new_category": "MARKETING" }),
+            ),
+            (
+                Edit::Quality { score: "RED".into() },
+                "message_template_quality_update",
+                json!({ "previous_quality_score": "UNKNOWN", "new_quality_score": "RED" }),
+            ),
+            (
+                Edit::Deleted,
+                "message_template_status_update",
+                json!({ "event": "DELETED", "message_template_category": "MARKETING", "reason": "NONE" }),
+            ),
+        ];
+        for (edit, field, value) in table {
+            assert_eq!(template.edit(&edit, 5_000), (field, told(value)));
+        }
+        let listed = template.listed();
+        assert_eq!(template.components, components);
+        assert_eq!((&listed["previous_category"], &listed["correct_category"]), (&json!("UTILITY"), &Value::Null));
+        assert_eq!(listed["quality_score"], json!({ "score": "RED", "date": 5 }));
     }
 }

@@ -137,7 +137,7 @@ async fn people_numbers_tokens_templates_and_faults_are_set() {
     assert_eq!((&mode["mode"]["batch"], &mode["mode"]["shuffle"]), (&json!(10), &json!(true)));
     assert_eq!(meta.sim(Method::GET, "/sim/webhooks", json!({})).await.1["unsent"], 1);
     let id = done("/sim/faults", json!({ "fault": "error", "code": 131_016, "number": ONE, "times": 1 })).await["id"].clone();
-    let told = json!({ "faults": [{ "id": id, "fault": "error", "code": 131_016, "subcode": null, "number": ONE, "times": 1 }] });
+    let told = json!({ "faults": [{ "id": id, "fault": "error", "code": 131_016, "subcode": null, "number": ONE, "times": 1, "met": 0 }] });
     assert_eq!(meta.sim(Method::GET, "/sim/faults", json!({})).await.1, told);
     assert_eq!(meta.sim(Method::DELETE, &format!("/sim/faults?id={id}"), json!({})).await.0, 200);
     assert_eq!(meta.sim(Method::GET, "/sim/faults", json!({})).await.1, json!({ "faults": [] }));

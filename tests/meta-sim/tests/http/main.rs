@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a missing value is a failed test")]
 
+mod campaigns;
 mod control;
 mod graph;
 mod program;

@@ -232,22 +232,6 @@ async fn templates_go_out_at_any_time_if_they_are_filled_as_made() {
 }
 
 #[tokio::test]
-async fn held_templates_are_delivered_or_dropped_later() {
-    let held = Template { held: true, ..Template::of_body("1", "news", "en_US", "News.") };
-    let meta = Meta::with(Setup { templates: vec![(ACCOUNT.into(), held)], ..Setup::demo() }).await;
-    let send = json!({ "to": format!("+{ANA}"), "type": "template", "template": { "name": "news", "language": { "code": "en_US" } } });
-    let (_, answer) = meta.send(ONE, &send).await;
-    assert_eq!(answer["messages"][0]["message_status"], "held_for_quality_assessment");
-    assert!(meta.statuses().is_empty());
-    assert_eq!(meta.simulator.release_held(true), 1);
-    assert_eq!(names(&meta.statuses()), ["sent", "delivered"]);
-    meta.turn(6);
-    meta.send(ONE, &send).await;
-    meta.simulator.release_held(false);
-    assert_eq!(meta.statuses()[0]["errors"][0]["code"], 132_015);
-}
-
-#[tokio::test]
 async fn a_cut_connection_looks_broken_and_only_one_kind_of_it_has_accepted() {
     for (fault, expected) in [(Fault::CutAfter, 1), (Fault::CutBefore, 0)] {
         let meta = Meta::open().await;
