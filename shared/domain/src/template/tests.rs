@@ -318,6 +318,12 @@ fn a_button_takes_what_it_is_for() {
     let cases: Vec<(Button, Option<ButtonInput>, &[&str])> = vec![
         (quick_reply(), None, &[]),
         (quick_reply(), Some(ButtonInput::Payload(literal("dos\nlíneas"))), &[]),
+        (quick_reply(), Some(ButtonInput::Payload(literal(&"é".repeat(256)))), &[]),
+        (
+            quick_reply(),
+            Some(ButtonInput::Payload(literal(&"é".repeat(257)))),
+            &["131009 buttons[0]: has 257 characters; shorten it to 256"],
+        ),
         (quick_reply(), Some(ButtonInput::Payload(literal(""))), &["131008 buttons[0]: is empty; give it a value"]),
         (
             quick_reply(),
@@ -432,7 +438,7 @@ fn an_offer_ends_after_now() {
     assert_eq!(filled.preview().offer, Some(PreviewOffer { text: "Hoy".into(), expires_at: Some(later) }));
     assert_eq!(problems(&offer(true), &ends(Some(NOW))), ["131009 expires_at: is past; give a time to come"]);
     assert_eq!(problems(&offer(true), &ends(None)), ["131008 expires_at: is missing; say when the offer ends"]);
-    assert_eq!(problems(&offer(false), &ends(Some(later))), ["132000 expires_at: is not taken by this template; leave it out"]);
+    assert_eq!(problems(&offer(false), &ends(Some(later))), ["132018 expires_at: is not taken by this template; leave it out"]);
     assert_eq!(problems(&offer(false), &ends(None)), Vec::<String>::new());
 }
 
