@@ -232,7 +232,7 @@ impl Templates<'_> {
         job: Box<TemplateSend>,
         known: Arc<KnownConnection>,
         (id, at): (MessageId, Timestamp),
-        checked: Result<(Category, Filled), Refusal>,
+        checked: Result<(Filled, Arc<TemplateItem>), Refusal>,
         stored: Stored,
         delivery: &Delivery,
     ) -> Result<Prepared<Ready>, TemplateError> {
@@ -245,8 +245,8 @@ impl Templates<'_> {
             None => outbox.key_of(&conversation.id, &conversation.parts, at, &id).await?,
         };
         let mut message = self.draft(&job);
-        if let Ok((_, filled)) = &checked {
-            message = message.with_content(body(filled.preview()));
+        if let Ok((it, _)) = &checked {
+            message = message.with_content(it.content());
         }
         let draft = Draft { known: &known, key: key.clone(), message: message.clone(), looks_after: &LOOKS_AFTER };
         let refused = match (checked, known.connection.lifecycle.sending(now)) {
