@@ -143,6 +143,7 @@ pub const ANSWERS: &[Fixture] = fixtures![
     "subscriptions",
     "success",
     "templates",
+    "templates_of_every_kind",
 ];
 
 /// The example of that name in one of the lists.

@@ -27,7 +27,8 @@ const OFFER_BODY_LIMIT: usize = 600;
 const CARD_BODY_LIMIT: usize = 160;
 const URL_LIMIT: usize = 2_000;
 
-/// Longest code to copy, and longest code to log in with, in characters.
+/// Longest payload, code to copy, and code to log in with, in characters.
+const PAYLOAD_LIMIT: usize = 256;
 const COPY_CODE_LIMIT: usize = 20;
 const LOGIN_CODE_LIMIT: usize = 15;
 
@@ -187,7 +188,7 @@ pub enum FilledInput {
     CopyCode(String),
     /// The login code, the same as in the text.
     LoginCode(String),
-    /// A flow: Meta wants the button named even without a token.
+    /// A flow, named even without a token.
     Flow {
         /// Ours, comes back with the answer.
         token: Option<String>,
@@ -530,9 +531,13 @@ impl Filling<'_> {
         Some(text)
     }
 
-    /// What the value says, if it is a code of at most so many characters.
+    /// What the value says, if it is a line of at most so many characters.
     fn short_line(&mut self, place: &Place, value: &Value, limit: usize) -> Option<String> {
         let text = self.line(place, value)?;
+        self.at_most(place, text, limit)
+    }
+
+    fn at_most(&mut self, place: &Place, text: String, limit: usize) -> Option<String> {
         let length = text.chars().count();
         if length > limit {
             self.problem(place.clone(), INVALID, format!("has {length} characters; shorten it to {limit}"));
@@ -575,7 +580,10 @@ impl Filling<'_> {
         };
         let needed = match (button, given) {
             (Button::QuickReply { .. } | Button::PhoneNumber { .. }, None) => return None,
-            (Button::QuickReply { .. }, Some(ButtonInput::Payload(value))) => return self.resolved(place, value).map(FilledInput::Payload),
+            (Button::QuickReply { .. }, Some(ButtonInput::Payload(value))) => {
+                let payload = self.resolved(place, value)?;
+                return self.at_most(place, payload, PAYLOAD_LIMIT).map(FilledInput::Payload);
+            }
             (Button::QuickReply { .. }, Some(_)) => "a payload",
 
             (Button::Url { url, .. }, None) if url_variable(url).is_none() => return None,

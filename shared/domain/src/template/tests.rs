@@ -318,6 +318,12 @@ fn a_button_takes_what_it_is_for() {
     let cases: Vec<(Button, Option<ButtonInput>, &[&str])> = vec![
         (quick_reply(), None, &[]),
         (quick_reply(), Some(ButtonInput::Payload(literal("dos\nlíneas"))), &[]),
+        (quick_reply(), Some(ButtonInput::Payload(literal(&"é".repeat(256)))), &[]),
+        (
+            quick_reply(),
+            Some(ButtonInput::Payload(literal(&"é".repeat(257)))),
+            &["131009 buttons[0]: has 257 characters; shorten it to 256"],
+        ),
         (quick_reply(), Some(ButtonInput::Payload(literal(""))), &["131008 buttons[0]: is empty; give it a value"]),
         (
             quick_reply(),
