@@ -145,7 +145,6 @@ pub struct Ready {
     known: Arc<KnownConnection>,
     key: MessageKey,
     message: Outbound,
-    category: Category,
     filled: Filled,
     resends: Option<MessageKey>,
     stored: Stored,
@@ -169,7 +168,7 @@ struct Slot {
 impl Ready {
     fn wish(&self) -> Wish<'_> {
         let utility_exempt = self.known.connection.utility_exempt;
-        Wish { message: &self.key, category: &self.category, utility_exempt, resends: self.resends.as_ref() }
+        Wish { message: &self.key, category: self.filled.category(), utility_exempt, resends: self.resends.as_ref() }
     }
 
     fn usable(&self) -> Vec<NumberId> {
@@ -232,7 +231,7 @@ impl Templates<'_> {
         job: Box<TemplateSend>,
         known: Arc<KnownConnection>,
         (id, at): (MessageId, Timestamp),
-        checked: Result<(Filled, Arc<TemplateItem>), Refusal>,
+        checked: Result<(Filled, String), Refusal>,
         stored: Stored,
         delivery: &Delivery,
     ) -> Result<Prepared<Ready>, TemplateError> {
@@ -245,8 +244,8 @@ impl Templates<'_> {
             None => outbox.key_of(&conversation.id, &conversation.parts, at, &id).await?,
         };
         let mut message = self.draft(&job);
-        if let Ok((it, _)) = &checked {
-            message = message.with_content(it.content());
+        if let Ok((_, content)) = &checked {
+            message = message.with_content(content.clone());
         }
         let draft = Draft { known: &known, key: key.clone(), message: message.clone(), looks_after: &LOOKS_AFTER };
         let refused = match (checked, known.connection.lifecycle.sending(now)) {
@@ -259,8 +258,8 @@ impl Templates<'_> {
             (Ok(it), Sending::Allowed) => Ok(it),
         };
         let resends = self.resends(&job).await?;
-        let (category, filled) = match refused {
-            Ok(it) => it,
+        let filled = match refused {
+            Ok((it, _)) => it,
             Err(refusal) => {
                 let outcome = self.refuse(&draft, &refusal, now).await?;
                 return Ok(ended(outcome));
@@ -273,7 +272,7 @@ impl Templates<'_> {
             return Ok(ended(outcome));
         }
         let numbers = self.directory.numbers(&known.connection, now).await?;
-        let ready = Ready { job, key, message, category, filled, resends, stored, numbers, known, receive_count: delivery.receive_count };
+        let ready = Ready { job, key, message, filled, resends, stored, numbers, known, receive_count: delivery.receive_count };
         let usable = ready.usable();
         if usable.is_empty() {
             self.is_held_back.set(true);
@@ -320,7 +319,12 @@ impl Templates<'_> {
         }
         let participant = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
         Ok(match template.template.fill(&job.values, &participant, now) {
-            Ok(filled) => Checked::Filled(Box::new((template.template.category.clone(), filled))),
+            Ok(filled) => {
+                // Nobody reads a login code later on.
+                let is_code = *filled.category() == Category::Authentication;
+                let content = if is_code { body(&template.template.blank_preview()) } else { body(filled.preview()) };
+                Checked::Filled(Box::new((filled, content)))
+            }
             Err(problems) => Checked::Refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() }),
         })
     }
@@ -535,7 +539,7 @@ impl Templates<'_> {
                 Ok(it) => it,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            let Some(to) = next.conversation.customer().filter(|it| is_reachable(&ready.category, it)) else {
+            let Some(to) = next.conversation.customer().filter(|it| is_reachable(ready.filled.category(), it)) else {
                 let refusal = if next.conversation.customer().is_some() { Refusal::PhoneRequired } else { Refusal::NoAddress };
                 return Ok(Err(refusal));
             };
@@ -567,11 +571,11 @@ impl Templates<'_> {
     async fn post(&self, ready: &Ready, draft: &Draft<'_>, reserved: &Reserved, throttled: u32) -> Result<Outcome, TemplateError> {
         let clock = || self.clock.now();
         let outbox = self.outbox(&clock);
-        let to = match &ready.category {
+        let to = match ready.filled.category() {
             Category::Authentication => Recipient::of(&reserved.to),
             Category::Marketing | Category::Utility | Category::Other(_) => recipient(&reserved.to),
         };
-        let through = match &ready.category {
+        let through = match ready.filled.category() {
             Category::Marketing if ready.known.connection.marketing_messages => Endpoint::MarketingMessages,
             _ => Endpoint::Messages,
         };
@@ -695,7 +699,8 @@ impl Templates<'_> {
 
 /// What a look at the job and its template says.
 enum Checked {
-    Filled(Box<(Category, Filled)>),
+    /// The template, and what of it is kept.
+    Filled(Box<(Filled, String)>),
     Refused(Refusal),
     Wait(Duration),
 }
