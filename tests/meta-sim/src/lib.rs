@@ -27,6 +27,7 @@ mod webhooks;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -60,6 +61,18 @@ struct Inner {
     /// Counts changes, so that whoever saves or delivers knows when to look.
     changes: watch::Sender<u64>,
     http: reqwest::Client,
+    /// HTTP requests that have arrived, and those of them that were answered or given up.
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// The HTTP requests that a simulator has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requests {
+    /// How many have arrived.
+    pub begun: u64,
+    /// How many of them were answered or given up.
+    pub ended: u64,
 }
 
 impl std::fmt::Debug for Simulator {
@@ -114,7 +127,9 @@ impl Simulator {
     fn with_book(clock: impl Clock, setup: Setup, mut book: Book, file: Option<PathBuf>) -> Self {
         book.enter(setup);
         let changes = watch::Sender::new(0);
-        Self(Arc::new(Inner { clock: Arc::new(clock), book: Mutex::new(book), file, changes, http: delivery::loopback_client() }))
+        let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        let http = delivery::loopback_client();
+        Self(Arc::new(Inner { clock: Arc::new(clock), book: Mutex::new(book), file, changes, http, begun, ended }))
     }
 
     /// Writes the books to their file, if they have one: whole or not at all.
@@ -138,6 +153,11 @@ impl Simulator {
     pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
         self.reachable_at(&format!("http://{}", listener.local_addr()?));
         server::serve(self.clone(), listener).await
+    }
+
+    /// How many HTTP requests have arrived, and how many are over.
+    pub fn requests(&self) -> Requests {
+        Requests { begun: self.0.begun.load(Ordering::Relaxed), ended: self.0.ended.load(Ordering::Relaxed) }
     }
 
     /// Says where this simulator is reached, for the URLs of media. [`Simulator::serve`] does so too.

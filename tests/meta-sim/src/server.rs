@@ -2,6 +2,8 @@
 //!
 //! `axum::serve` always answers; a cut connection needs the step below it.
 
+use std::sync::atomic::Ordering;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use hyper::body::Incoming;
@@ -19,27 +21,45 @@ use crate::{control, graph};
 #[error("the connection is cut")]
 pub(crate) struct Cut;
 
+/// A request from its arrival until it is answered or given up, counted.
+struct Begun(Simulator);
+
+impl Begun {
+    fn new(simulator: Simulator) -> Self {
+        simulator.0.begun.fetch_add(1, Ordering::Relaxed);
+        Self(simulator)
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Serves until dropped, and with it every connection.
 pub(crate) async fn serve(simulator: Simulator, listener: TcpListener) -> std::io::Result<()> {
     let control = control::routes().with_state(simulator.clone());
-    let graph = Router::new().fallback(graph::handle).with_state(simulator);
+    let graph = Router::new().fallback(graph::handle).with_state(simulator.clone());
     let router = control.fallback_service(graph).layer(DefaultBodyLimit::disable());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                connections.spawn(answer(accepted?.0, router.clone()));
+                connections.spawn(answer(simulator.clone(), accepted?.0, router.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn answer(stream: TcpStream, router: Router) {
+async fn answer(simulator: Simulator, stream: TcpStream, router: Router) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let response = router.call(request.map(axum::body::Body::new));
+        let begun = Begun::new(simulator.clone());
         async move {
+            let _until_answered = begun;
             let Ok(response) = response.await;
             match response.extensions().get::<Cut>() {
                 Some(cut) => Err(*cut),
