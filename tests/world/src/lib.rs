@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod dynamo;
+pub mod idle;
 pub mod mapping;
 pub mod roles;
 pub mod sqs;

@@ -4,15 +4,19 @@
 //! It must not know what any record means.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, pending};
 use std::rc::Rc;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use futures::FutureExt;
-use futures::future::{LocalBoxFuture, join_all};
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use meta_sim::Simulator;
 use serde_json::{Map, Value, json};
 
+use crate::idle::Activity;
 use crate::sqs::{Chance, Order, Queues};
 use crate::template::{self, Mapping, REGION, Template};
 
@@ -47,11 +51,45 @@ pub enum Delivery {
     CrashBeforeAck,
 }
 
+/// How the mappings run by themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Freely {
+    /// Of each queue up to this many batches are handled at a time, fewer if the template says so.
+    pub workers: usize,
+    /// By this seed, batches of any size come in any order that the kind of queue allows, one in eight is handled and then delivered
+    /// again, and of a standard queue one in eight is delivered to two workers.
+    pub trouble: Option<u64>,
+}
+
+/// One batch in so many meets each kind of trouble.
+const TROUBLE: usize = 8;
+
+/// What goes on beside the mappings while they run by themselves.
+pub(crate) trait Beside<'a> {
+    /// What begins now.
+    fn begin(&self) -> Vec<LocalBoxFuture<'a, ()>>;
+
+    /// When the next thing begins, in milliseconds since the Unix epoch.
+    fn next_ms(&self) -> Option<i64>;
+}
+
+/// Nothing goes on beside.
+impl Beside<'_> for () {
+    fn begin(&self) -> Vec<LocalBoxFuture<'static, ()>> {
+        Vec::new()
+    }
+
+    fn next_ms(&self) -> Option<i64> {
+        None
+    }
+}
+
 /// The mappings of a template, each with its function's handler. Names of queues are logical ids here.
 pub struct Mappings {
     queues: Queues,
     mappings: Vec<Mapped>,
-    steps: std::cell::Cell<u64>,
+    activity: Activity,
+    steps: Cell<u64>,
 }
 
 struct Mapped {
@@ -86,7 +124,20 @@ impl Mappings {
             .collect();
         handlers.retain(|function, _| !mapped.iter().any(|it| it.mapping.function == *function));
         assert!(handlers.is_empty(), "no queue is mapped to {:?}", handlers.keys());
-        Self { queues: queues.clone(), mappings: mapped, steps: std::cell::Cell::new(0) }
+        Self { queues: queues.clone(), mappings: mapped, activity: Activity::new(queues.clock(), None), steps: Cell::new(0) }
+    }
+
+    /// The handlers send requests to this simulator: the clock must not be turned while one is answered.
+    #[must_use]
+    pub fn beside_meta(mut self, meta: &Simulator) -> Self {
+        self.activity = Activity::new(self.queues.clock(), Some(meta.clone()));
+        self
+    }
+
+    /// What goes on around these mappings.
+    #[must_use]
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// The logical ids of the queues that have a mapping.
@@ -95,7 +146,7 @@ impl Mappings {
     }
 
     /// Delivers one batch of this queue, if there is anything to receive, and returns how many records were handed over;
-    /// those handed over twice count twice.
+    /// those handed over twice count twice. If the handler sleeps, the clock is turned to its waking.
     ///
     /// # Panics
     /// When no mapping reads this queue.
@@ -135,25 +186,53 @@ impl Mappings {
         panic!("the queues do not settle: {:?}", self.queues.depths());
     }
 
-    /// Runs all mappings beside `story` until it ends: up to five batches of a queue at a time, fewer if the template says
-    /// so, without gathering for a window. What is being handled when the story ends is dropped, as by a crash.
-    pub async fn run_until<T>(&self, story: impl Future<Output = T>) -> T {
-        let pollers = self.mappings.iter().flat_map(|mapped| {
-            let pollers = mapped.mapping.max_concurrency.unwrap_or(5).min(5);
-            (0..pollers).map(|_| self.poll(mapped))
-        });
-        tokio::select! {
-            ended = story => ended,
-            _ = join_all(pollers) => unreachable!("pollers do not end"),
-        }
+    /// Runs all mappings beside `story` until it ends. Whenever nothing goes on, the clock is turned to what happens next: a sleeper
+    /// wakes, a message becomes visible, a batch has been gathered for long enough. What is being handled when the story ends is
+    /// dropped, as by a crash; what is only gathered is let go.
+    ///
+    /// # Panics
+    /// When nothing is left to happen and the story still waits.
+    pub async fn run_until<T>(&self, freely: Freely, story: impl Future<Output = T>) -> T {
+        self.run(freely, story, &()).await.expect("the story ends before nothing is left to happen")
     }
 
-    async fn poll(&self, mapped: &Mapped) {
+    /// Runs all mappings until nothing is left to happen.
+    pub async fn run_out(&self, freely: Freely) {
+        self.run(freely, pending::<()>(), &()).await;
+    }
+
+    /// What the story ended with; nothing if nothing was left to happen before.
+    pub(crate) async fn run<'a, T>(&'a self, freely: Freely, story: impl Future<Output = T>, beside: &dyn Beside<'a>) -> Option<T> {
+        let chance = Rc::new(RefCell::new(freely.trouble.map(Chance)));
+        let pollers: Vec<Poller<'a>> = self.mappings.iter().map(|it| Poller::new(self, it, freely.workers, &chance)).collect();
+        let mut work = FuturesUnordered::new();
+        let begin = |work: &FuturesUnordered<LocalBoxFuture<'a, ()>>| {
+            let batches = pollers.iter().flat_map(Poller::begin);
+            let begun: Vec<LocalBoxFuture<'a, ()>> = batches.chain(beside.begin()).collect();
+            let is_any = !begun.is_empty();
+            begun.into_iter().for_each(|it| work.push(it));
+            is_any
+        };
+        tokio::pin!(story);
         loop {
-            let first = self.queues.receive_next(&mapped.queue_name, mapped.mapping.batch_size.min(10)).await;
-            let messages = self.fill(mapped, first, Order::Arrival, mapped.mapping.batch_size);
-            let done = mapped.invoke(&messages).await;
-            self.queues.delete(&mapped.queue_name, &done);
+            begin(&work);
+            tokio::select! {
+                biased;
+                ended = &mut story => {
+                    pollers.iter().for_each(Poller::release);
+                    return Some(ended);
+                }
+                Some(()) = work.next() => {}
+                () = self.activity.ends() => {
+                    if !begin(&work) {
+                        let clock = self.activity.clock();
+                        let gathered = pollers.iter().filter_map(Poller::gathered_ms).min();
+                        let next = [clock.next_wake_ms(), self.queues.next_visible_ms(), gathered, beside.next_ms()];
+                        let next = next.into_iter().flatten().filter(|it| *it > clock.now_ms()).min();
+                        clock.set(next?);
+                    }
+                }
+            }
         }
     }
 
@@ -162,7 +241,7 @@ impl Mappings {
         if messages.is_empty() {
             return 0;
         }
-        let done = mapped.invoke(&messages).await;
+        let done = self.invoke(mapped, &messages).await;
         self.queues.delete(&mapped.queue_name, &done);
         messages.len()
     }
@@ -172,8 +251,8 @@ impl Mappings {
         if messages.is_empty() {
             return 0;
         }
-        mapped.invoke(&messages).await;
-        let done = mapped.invoke(&messages).await;
+        self.invoke(mapped, &messages).await;
+        let done = self.invoke(mapped, &messages).await;
         self.queues.delete(&mapped.queue_name, &done);
         2 * messages.len()
     }
@@ -183,9 +262,14 @@ impl Mappings {
         if messages.is_empty() {
             return 0;
         }
-        let lost = mapped.invoke(&messages).await;
+        let lost = self.invoke(mapped, &messages).await;
         self.queues.release(&mapped.queue_name, &lost);
         messages.len() + self.once(mapped, Order::Arrival, mapped.mapping.batch_size).await
+    }
+
+    /// Invokes the handler, and turns the clock for it when it sleeps.
+    async fn invoke(&self, mapped: &Mapped, messages: &[Value]) -> Vec<String> {
+        self.activity.turning(mapped.invoke(messages)).await
     }
 
     /// Receives until a batch is full or nothing is left. A FIFO queue's batch is one receive.
@@ -198,6 +282,95 @@ impl Mappings {
             messages.extend(more);
         }
         messages
+    }
+}
+
+/// One mapping while it runs by itself.
+struct Poller<'a> {
+    mappings: &'a Mappings,
+    mapped: &'a Mapped,
+    workers: usize,
+    busy: Rc<Cell<usize>>,
+    chance: Rc<RefCell<Option<Chance>>>,
+    /// What has been received for the next batch, until when it is gathered, and how much it may be.
+    gathering: RefCell<(Vec<Value>, i64, usize)>,
+}
+
+impl<'a> Poller<'a> {
+    fn new(mappings: &'a Mappings, mapped: &'a Mapped, workers: usize, chance: &Rc<RefCell<Option<Chance>>>) -> Self {
+        let most = mapped.mapping.max_concurrency.and_then(|it| usize::try_from(it).ok()).unwrap_or(usize::MAX);
+        Self { mappings, mapped, workers: workers.min(most), busy: Rc::default(), chance: Rc::clone(chance), gathering: RefCell::default() }
+    }
+
+    /// The batches that are handled from now on.
+    fn begin(&self) -> Vec<LocalBoxFuture<'a, ()>> {
+        let mut begun = Vec::new();
+        while self.busy.get() < self.workers
+            && let Some(messages) = self.next()
+        {
+            self.busy.set(self.busy.get() + 1);
+            let (mappings, mapped, busy) = (self.mappings, self.mapped, Rc::clone(&self.busy));
+            let is_lost = self.is_troubled();
+            let handled = async move {
+                let done = mapped.invoke(&messages).await;
+                if is_lost {
+                    mappings.queues.release(&mapped.queue_name, &done);
+                } else {
+                    mappings.queues.delete(&mapped.queue_name, &done);
+                }
+                busy.set(busy.get() - 1);
+            };
+            begun.push(handled.boxed_local());
+        }
+        begun
+    }
+
+    /// The next batch, if it is full, or has been gathered for the mapping's window.
+    fn next(&self) -> Option<Vec<Value>> {
+        let mut gathering = self.gathering.borrow_mut();
+        let (messages, until_ms, most) = &mut *gathering;
+        if !self.mappings.queues.has_visible(&self.mapped.queue_name) && messages.is_empty() {
+            return None;
+        }
+        let now_ms = self.mappings.activity.clock().now_ms();
+        if messages.is_empty() {
+            let window_ms = self.mapped.mapping.window_s.saturating_mul(1_000);
+            *until_ms = now_ms.saturating_add_unsigned(window_ms);
+            *most = self.below(self.mapped.mapping.batch_size).map_or(self.mapped.mapping.batch_size, |it| it + 1);
+        }
+        let order = self.below(usize::MAX).map_or(Order::Arrival, |it| Order::Shuffled(u64::try_from(it).unwrap_or_default()));
+        *messages = self.mappings.fill(self.mapped, std::mem::take(messages), order, *most);
+        let is_due = messages.len() >= *most || now_ms >= *until_ms;
+        if messages.is_empty() || !is_due {
+            return None;
+        }
+        if !self.mapped.queue_name.ends_with(".fifo") && self.is_troubled() {
+            self.mappings.queues.copy(&self.mapped.queue_name, messages);
+        }
+        Some(std::mem::take(messages))
+    }
+
+    /// Lets go what has been gathered and is not handled yet.
+    fn release(&self) {
+        let messages = std::mem::take(&mut self.gathering.borrow_mut().0);
+        let receipts: Vec<String> = messages.iter().filter_map(|it| Some(it["ReceiptHandle"].as_str()?.to_owned())).collect();
+        self.mappings.queues.release(&self.mapped.queue_name, &receipts);
+    }
+
+    /// Until when the next batch is gathered, if it has begun.
+    fn gathered_ms(&self) -> Option<i64> {
+        let gathering = self.gathering.borrow();
+        (!gathering.0.is_empty()).then_some(gathering.1)
+    }
+
+    /// Does the next batch meet a trouble?
+    fn is_troubled(&self) -> bool {
+        self.below(TROUBLE) == Some(0)
+    }
+
+    /// A number below `limit` by chance, if there is to be trouble.
+    fn below(&self, limit: usize) -> Option<usize> {
+        self.chance.borrow_mut().as_mut().map(|it| it.below(limit))
     }
 }
 
@@ -275,7 +448,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::{Clock, START_MS};
 
     const TEMPLATE: &str = r#"
 Resources:
@@ -472,21 +645,132 @@ Resources:
         }
     }
 
+    /// Notes at which second each batch began and ended, and sleeps between as long as `seconds` says, given the batch's position.
+    fn sleepy(seconds: impl Fn(usize) -> i64 + 'static) -> (Test, Rc<RefCell<Vec<String>>>) {
+        let mut test = all_good();
+        let log: Rc<RefCell<Vec<String>>> = Rc::default();
+        let (clock, noted, batches, count) = (test.clock.clone(), Rc::clone(&log), Rc::clone(&test.batches), Cell::new(0));
+        let handler: Handler = Rc::new(move |event: SqsEvent| {
+            batches.borrow_mut().push(event.records.into_iter().filter_map(|it| it.body).collect());
+            let (clock, noted, batch) = (clock.clone(), Rc::clone(&noted), count.get());
+            count.set(batch + 1);
+            let until_ms = clock.now_ms() + seconds(batch) * 1_000;
+            async move {
+                let note = |what| noted.borrow_mut().push(format!("{}s {what} {batch}", (clock.now_ms() - START_MS) / 1_000));
+                note("begins");
+                clock.until(until_ms).await;
+                note("ends");
+                Ok(json!({ "batchItemFailures": [] }))
+            }
+            .boxed_local()
+        });
+        let template = Template::parse(TEMPLATE).expect("is understood");
+        test.mappings = Mappings::new(&test.queues, &template, BTreeMap::from([("Work".to_owned(), handler)]));
+        (test, log)
+    }
+
+    const FREELY: Freely = Freely { workers: 5, trouble: None };
+
+    #[tokio::test]
+    async fn a_handler_that_sleeps_is_stepped_through_its_sleep_and_no_further() {
+        let (test, log) = sleepy(|_| 2);
+        test.seed(0..30);
+        assert_eq!(test.mappings.step("Standard", Delivery::Once).await, 25);
+        assert_eq!(test.clock.now_ms(), START_MS + 2_000);
+        assert_eq!(test.mappings.settle(Delivery::CrashBeforeAck).await, 10);
+        assert_eq!(test.clock.now_ms(), START_MS + 6_000);
+        let expected = ["0s begins 0", "2s ends 0", "2s begins 1", "4s ends 1", "4s begins 2", "6s ends 2"];
+        assert_eq!(*log.borrow(), expected);
+    }
+
+    #[tokio::test]
+    async fn sleeps_of_workers_interleave_and_only_the_longest_counts() {
+        let (test, log) = sleepy(|batch| [3, 7, 5, 1][batch]);
+        test.seed(0..100);
+        test.mappings.run_out(Freely { workers: 2, trouble: None }).await;
+        let expected = ["0s begins 0", "0s begins 1", "3s ends 0", "3s begins 2", "7s ends 1", "7s begins 3", "8s ends 2", "8s ends 3"];
+        assert_eq!(*log.borrow(), expected);
+        assert_eq!(test.clock.now_ms(), START_MS + 8_000);
+        assert!(test.queues.depths().is_empty());
+    }
+
     #[tokio::test]
     async fn running_freely_handles_what_arrives_until_the_story_ends() {
-        let test = all_good();
-        test.mappings
-            .run_until(async {
-                test.seed(0..3);
+        let (test, log) = sleepy(|_| 10);
+        let Test { clock, mappings, .. } = &test;
+        mappings
+            .run_until(FREELY, async {
                 test.seed_fifo("a1");
-                while !test.queues.depths().is_empty() {
-                    tokio::task::yield_now().await;
-                }
+                clock.until(START_MS + 4_000).await;
+                test.seed_fifo("b1");
+                clock.until(START_MS + 12_000).await;
             })
             .await;
-        assert_eq!(test.batches().concat().len(), 4);
-        test.seed(3..4);
-        tokio::task::yield_now().await;
-        assert_eq!(test.queues.bodies("standard"), ["3"], "nothing is handled after the story");
+        assert_eq!(*log.borrow(), ["0s begins 0", "4s begins 1", "10s ends 0"]);
+        assert_eq!(test.queues.bodies("jobs.fifo"), ["b1"], "what is being handled when the story ends is dropped");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_not_full_is_gathered_for_its_window() {
+        let (test, log) = sleepy(|_| 0);
+        let Test { clock, mappings, .. } = &test;
+        mappings
+            .run_until(FREELY, async {
+                test.seed(0..3);
+                clock.until(START_MS + 500).await;
+                test.seed(3..5);
+                clock.until(START_MS + 1_500).await;
+                test.seed(5..30);
+                clock.until(START_MS + 1_501).await;
+            })
+            .await;
+        assert_eq!(test.batches().iter().map(Vec::len).collect::<Vec<_>>(), [5, 25]);
+        assert_eq!(log.borrow()[0], "1s begins 0");
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_is_waited_for_and_then_nothing_is_left_to_happen() {
+        let test = test(|_| Err(anyhow::anyhow!("out of memory")));
+        test.seed_fifo("a1");
+        let Test { clock, queues, mappings, batches } = &test;
+        mappings.run_until(FREELY, mappings.activity().comes_true(|| batches.borrow().len() == 2)).await;
+        assert_eq!(clock.now_ms(), START_MS + 60_000);
+        queues.delete("jobs.fifo", &["jobs.fifo/1/2".to_owned()]);
+        assert_eq!(mappings.run(FREELY, pending::<()>(), &()).await, None);
+        assert_eq!(clock.now_ms(), START_MS + 60_000);
+    }
+
+    #[tokio::test]
+    async fn trouble_repeats_and_disorders_and_loses_nothing_the_same_way_for_the_same_seed() {
+        let run = async |seed| {
+            let (test, log) = sleepy(|_| 1);
+            test.seed(0..200);
+            for group in "abcdefghij".chars() {
+                (1..=3).for_each(|it| test.seed_fifo(&format!("{group}{it}")));
+            }
+            test.mappings.run_out(Freely { workers: 3, trouble: Some(seed) }).await;
+            assert!(test.queues.depths().is_empty(), "all is handled and deleted");
+            let log = log.borrow().clone();
+            (test.batches(), log)
+        };
+        let (batches, log) = run(1).await;
+        assert_eq!(run(1).await, (batches.clone(), log.clone()));
+        assert_ne!(run(2).await.0, batches);
+        let handled = batches.concat();
+        assert_eq!(handled.iter().collect::<BTreeSet<_>>().len(), 230, "none is lost");
+        let (fifo, standard): (Vec<&String>, Vec<&String>) = handled.iter().partition(|it| it.starts_with(char::is_alphabetic));
+        assert!(fifo.len() > 30, "some are handled again");
+        let mut first = BTreeSet::new();
+        let firsts: Vec<&String> = fifo.into_iter().filter(|it| first.insert(it.as_str())).collect();
+        for group in "abcdefghij".chars() {
+            let own: Vec<&&String> = firsts.iter().filter(|it| it.starts_with(group)).collect();
+            assert!(own.is_sorted() && own.len() == 3, "a group keeps its order: {own:?}");
+        }
+        let begun: Vec<&String> = log.iter().filter(|it| it.contains("begins")).collect();
+        let second = |batch: usize| begun[batch].split(' ').next();
+        let are_twice =
+            |one: usize, other: usize| second(one) == second(other) && batches[one].iter().any(|it| batches[other].contains(it));
+        assert!((1..batches.len()).any(|other| (0..other).any(|one| are_twice(one, other))), "some are handled twice at once");
+        assert!(!standard.is_sorted_by_key(|it| it.parse::<u32>().unwrap_or_default()), "a standard queue has none");
     }
 }

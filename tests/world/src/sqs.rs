@@ -239,26 +239,20 @@ impl Queues {
         self.engine().changed.notify_waiters();
     }
 
-    /// Receives as [`Self::receive`] does, and waits until there is something.
-    pub(crate) async fn receive_next(&self, queue: &str, most: usize) -> Vec<Value> {
-        let engine = self.engine();
-        loop {
-            // Registered before looking, so that what arrives in between is not missed.
-            let changed = engine.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let messages = self.receive(queue, most, Order::Arrival);
-            if !messages.is_empty() {
-                return messages;
+    /// Leaves a visible copy of each of these received messages under the same id, as [`Self::duplicate`] does.
+    pub(crate) fn copy(&self, queue: &str, messages: &[Value]) {
+        self.engine().with(|state| {
+            for receipt in messages.iter().filter_map(|it| it["ReceiptHandle"].as_str()) {
+                let sequence = state.next();
+                state.queues.get_mut(queue).into_iter().for_each(|it| it.copy(receipt, sequence));
             }
-            match self.next_visible_ms() {
-                Some(at_ms) => tokio::select! {
-                    () = changed => {}
-                    () = engine.clock.reached(at_ms) => {}
-                },
-                None => changed.await,
-            }
-        }
+        });
+        self.engine().changed.notify_waiters();
+    }
+
+    /// The clock of these queues.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.engine().clock
     }
 
     fn engine(&self) -> &Engine {

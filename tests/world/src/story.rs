@@ -1,7 +1,9 @@
 //! A whole world to tell stories in: Meta simulated, the functions' own handlers, real engines, an agent, and a clock to turn.
 //!
-//! Nothing happens by itself: [`World::settle`] lets everything happen that can happen now, [`World::pass`] lets time pass.
+//! Nothing happens by itself: [`World::settle`] lets everything happen that can happen now, [`World::pass`] lets time pass. Or all of it
+//! does, as in the cloud and in a time of its own: [`World::run_until`], [`World::run_out`].
 
+mod freely;
 mod verbs;
 
 use std::cell::{Cell, RefCell};
@@ -144,7 +146,7 @@ impl World {
             store: parts.store("test"),
             queues: parts.queues("test"),
             vault: vault(),
-            mappings: parts.mappings(),
+            mappings: parts.mappings().beside_meta(&meta),
             webhook: webhook::Handles::over(parts.store("webhook"), parts.queues("webhook"), vault()),
             delivery,
             answers: RefCell::new(Box::new(says_back)),

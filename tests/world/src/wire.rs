@@ -281,6 +281,7 @@ impl<S: Service> Wire<S> {
     /// # Errors
     /// [`Cut`] when a fault says that the connection is lost.
     pub async fn call(&self, mut call: Call) -> Result<Answer, Cut> {
+        self.clock.stir();
         for _ in 0..self.faults.with(|book| book.yields) {
             yield_once().await;
         }
@@ -296,7 +297,7 @@ impl<S: Service> Wire<S> {
             }
             Some(Fault::Delayed(by)) => {
                 let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-                self.clock.reached(self.clock.now_ms().saturating_add(by_ms)).await;
+                self.clock.until(self.clock.now_ms().saturating_add(by_ms)).await;
             }
             Some(Fault::Stale) if !may_lag(&call) => {}
             Some(Fault::FailedEntries(positions)) => call.failing_entries = positions,

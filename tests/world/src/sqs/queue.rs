@@ -335,6 +335,13 @@ impl Queue {
         self.duplicates_due -= self.duplicates_due.min(handed.len());
     }
 
+    /// Leaves a visible copy of what was received with this receipt, if it is still there.
+    pub(super) fn copy(&mut self, receipt: &str, sequence: u64) {
+        let received = self.read_receipt(receipt).ok().and_then(|(key, _)| self.messages.get(&key));
+        let copy = received.map(|it| Message { visible_ms: self.looked_ms, received_ms: None, ..it.clone() });
+        copy.into_iter().for_each(|it| self.put(sequence, it));
+    }
+
     /// Up to `most` of what may be received now, in the order in which it is handed over.
     fn candidates(&self, order: Order, most: usize, now_ms: i64) -> Vec<u64> {
         let mut candidates = match (self.is_fifo(), order) {
