@@ -8,6 +8,7 @@ mod local_stack;
 mod meta_contract;
 mod person;
 mod sends;
+mod templates;
 mod tidy;
 mod units;
 mod webhooks;

@@ -322,7 +322,7 @@ impl Filling<'_> {
         match (is_taken, given) {
             (true, None) => self.problem(place, MISSING, "is missing; say when the offer ends"),
             (true, Some(it)) if it <= now => self.problem(place, INVALID, "is past; give a time to come"),
-            (false, Some(_)) => self.problem(place, COUNT, "is not taken by this template; leave it out"),
+            (false, Some(_)) => self.problem(place, PARAMETER, "is not taken by this template; leave it out"),
             (true, Some(_)) | (false, None) => {}
         }
         given

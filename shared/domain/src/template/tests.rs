@@ -438,7 +438,7 @@ fn an_offer_ends_after_now() {
     assert_eq!(filled.preview().offer, Some(PreviewOffer { text: "Hoy".into(), expires_at: Some(later) }));
     assert_eq!(problems(&offer(true), &ends(Some(NOW))), ["131009 expires_at: is past; give a time to come"]);
     assert_eq!(problems(&offer(true), &ends(None)), ["131008 expires_at: is missing; say when the offer ends"]);
-    assert_eq!(problems(&offer(false), &ends(Some(later))), ["132000 expires_at: is not taken by this template; leave it out"]);
+    assert_eq!(problems(&offer(false), &ends(Some(later))), ["132018 expires_at: is not taken by this template; leave it out"]);
     assert_eq!(problems(&offer(false), &ends(None)), Vec::<String>::new());
 }
 
