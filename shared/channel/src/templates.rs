@@ -179,6 +179,10 @@ impl Ready {
         Draft { known: &self.known, key: self.key.clone(), message: self.message.clone(), looks_after: &LOOKS_AFTER }
     }
 
+    fn is_of_person(&self) -> bool {
+        matches!(self.job.author, Some(Author::Person(_)))
+    }
+
     fn step(&self) -> Option<&str> {
         self.message.once.as_deref()
     }
@@ -544,6 +548,10 @@ impl Templates<'_> {
                 return Ok(Err(refusal));
             };
             let number = next.conversation.sender_among(&usable).unwrap_or(candidate).clone();
+            // What a person begins is in the inbox at once; a campaign is not, until somebody answers.
+            if ready.is_of_person() {
+                self.store.mark_active(&mut next.conversation, now).await?;
+            }
             if next.conversation == ready.stored.conversation || self.store.keep_conversation(&mut next).await? {
                 ready.stored = next;
                 return Ok(Ok(Reserved { admitted, number, to }));
@@ -561,7 +569,7 @@ impl Templates<'_> {
 
     /// A person's message takes the conversation, as of the job's own time.
     async fn taken_by_author(&self, ready: &Ready) -> Result<(), TemplateError> {
-        if let Some(Author::Person(_)) = &ready.job.author {
+        if ready.is_of_person() {
             let (tenant, id) = (&ready.known.connection.tenant, &ready.stored.conversation.id);
             handling::take(self.store, self.queues, tenant, id, ready.key.at).await?;
         }
