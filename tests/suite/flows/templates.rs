@@ -10,9 +10,8 @@ use domain::ids::ConversationId;
 use domain::message::Preference;
 use domain::refusal::Retry;
 use domain::template::{Category, Component, Language, Status, Template, TemplateName, Texts, Value};
-use meta_sim::{Fault, Mode};
+use meta_sim::{Fault, Mode, demo_templates};
 use world::mapping::Freely;
-use world::story::campaigns::templates;
 use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
@@ -22,8 +21,7 @@ const OFFERED: &str = "< Hello Ana, everything is half price today.";
 
 /// Until the catalogue is read by itself.
 async fn listed(world: &World) {
-    for it in templates() {
-        world.meta.put_template(WABA, it.clone());
+    for it in demo_templates() {
         let (name, language) = (TemplateName::parse(it.name).expect("a name"), Language::parse(it.language).expect("a language"));
         let category = match it.category.as_str() {
             "MARKETING" => Category::Marketing,
@@ -428,7 +426,7 @@ async fn what_meta_holds_is_told_as_held() {
     for is_delivered in [true, false] {
         let world = World::new().await;
         listed(&world).await;
-        world.meta.put_template(WABA, meta_sim::Template { held: true, ..templates()[0].clone() });
+        world.meta.put_template(WABA, meta_sim::Template { held: true, ..demo_templates()[0].clone() });
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE * 3).await;
         assert_eq!(world.history(ANA).await, ["< Hello Ana, everything is half price today. (campaign, Held)"]);
