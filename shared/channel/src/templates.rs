@@ -33,7 +33,7 @@ use crate::counts::Counts;
 use crate::directory::{Directory, KnownConnection};
 use crate::endings;
 use crate::feed::{self, body};
-use crate::handling::{self, HandlingError};
+use crate::handling;
 use crate::jobs::{Author, Happened, TemplateSend, To};
 use crate::leases::{Leases, counted};
 use crate::opaque;
@@ -77,13 +77,6 @@ pub enum TemplateError {
         #[source]
         source: SendError,
     },
-    /// Who answers could not be kept.
-    #[error("who answers could not be kept")]
-    Handling {
-        /// The cause.
-        #[from]
-        source: HandlingError,
-    },
     /// Others wrote the same conversation again and again.
     #[error("the conversation of a template moved under every try to reserve it")]
     Contended,
@@ -101,7 +94,6 @@ impl Retryable for TemplateError {
             Self::Malformed => false,
             Self::Contended => true,
             Self::Send { source } => source.is_retryable(),
-            Self::Handling { source } => source.is_retryable(),
         }
     }
 
@@ -110,7 +102,6 @@ impl Retryable for TemplateError {
             Self::Malformed => "malformed",
             Self::Contended => "item_contended",
             Self::Send { source } => source.code(),
-            Self::Handling { source } => source.code(),
         }
     }
 }
