@@ -243,7 +243,7 @@ impl Templates<'_> {
             message = message.with_content(content.clone());
         }
         let draft = Draft { known: &known, key: key.clone(), message: message.clone(), looks_after: &LOOKS_AFTER };
-        let refused = match (checked, known.connection.lifecycle.sending(now)) {
+        let filled = match (checked, known.connection.lifecycle.sending(now)) {
             (Err(refusal), _) => Err(refusal),
             (Ok(_), Sending::Refused) => Err(Refusal::NotRunning),
             (Ok(_), Sending::Waits) => {
@@ -252,13 +252,9 @@ impl Templates<'_> {
             }
             (Ok(it), Sending::Allowed) => Ok(it),
         };
-        let resends = self.resends(&job).await?;
-        let filled = match refused {
+        let filled = match filled {
             Ok((it, _)) => it,
-            Err(refusal) => {
-                let outcome = self.refuse(&draft, &refusal, now).await?;
-                return Ok(ended(outcome));
-            }
+            Err(refusal) => return Ok(ended(self.refuse(&draft, &refusal, now).await?)),
         };
         // Most jobs are delivered once: only a later delivery may find a message of its own.
         if delivery.receive_count > 1
@@ -266,6 +262,7 @@ impl Templates<'_> {
         {
             return Ok(ended(outcome));
         }
+        let resends = self.resends(&job).await?;
         let numbers = self.directory.numbers(&known.connection, now).await?;
         let ready = Ready { job, key, message, filled, resends, stored, numbers, known, receive_count: delivery.receive_count };
         let usable = ready.usable();
