@@ -477,7 +477,7 @@ impl Templates<'_> {
     pub async fn finish(&self, planned: Planned) -> Result<Progress, TemplateError> {
         let Planned { ready, slot } = planned;
         let Some(slot) = slot else {
-            self.counts.one("slot.none");
+            self.counts.one("gcra.full");
             return Ok(Progress::Wait(no_slot_again(ready.receive_count, &ready.key.id)));
         };
         self.clock.until(slot.at).await;
@@ -541,6 +541,11 @@ impl Templates<'_> {
                 self.store.mark_active(&mut next.conversation, now).await?;
             }
             if next.conversation == ready.stored.conversation || self.store.keep_conversation(&mut next).await? {
+                match &ready.stored.conversation.sender {
+                    None => self.counts.one("sticky.assigned"),
+                    Some(it) if it.number != number => self.counts.one("sticky.reassigned"),
+                    Some(_) => {}
+                }
                 ready.stored = next;
                 return Ok(Ok(Reserved { admitted, number, to }));
             }
@@ -652,6 +657,9 @@ impl Templates<'_> {
         let ending = Ending { retry: Some(retry(refusal)), ..endings::of_refusal(refusal) };
         let outcome = self.outbox(&clock).refuse(draft, refusal, &ending, now).await?;
         if outcome == Outcome::Ended {
+            if matches!(refusal, Refusal::AwaitingReply { .. }) {
+                self.counts.one("guard.blocked");
+            }
             self.settle(draft, &draft.message, None).await?;
         }
         Ok(outcome)
