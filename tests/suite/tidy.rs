@@ -214,6 +214,7 @@ fn asked(read: impl Fn(Environment) -> Result<(), Misconfigured>) -> BTreeSet<St
         let value = match name {
             "MASTER_KEY" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             "LOG_LEVEL" => "info",
+            "CAMPAIGN_SHARE" => "0.5",
             _ => "something",
         };
         Some(value.to_owned())

@@ -23,7 +23,6 @@ use crate::turns::{HandOver, LOOKS_BACK, TurnError, hand_over, is_message};
 
 /// How often a lost race is decided again before the job is left to its next delivery.
 const RACES: usize = 8;
-const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
 
 /// Why an inbound job did not end.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +161,9 @@ impl Receiving<'_> {
             let owed = self.owed(&home.conversation, event).await?;
             let facts = Facts { is_behind: owed.as_ref().is_some_and(Slice::has_more), ..facts.clone() };
             let decided = home.conversation.receive(&self.written.number, &key, event, &facts, self.now);
-            self.mark(&mut home.conversation, event).await?;
+            if event.effect().kept == Kept::AsMessage {
+                self.store.mark_active(&mut home.conversation, self.now).await?;
+            }
             self.tell_given_back(&before, &home.conversation).await?;
             if before.owed.is_none() && home.conversation.owed.is_some() {
                 self.store.list_owed(&self.written.connection, &home.conversation.id, self.now).await?;
@@ -201,16 +202,6 @@ impl Receiving<'_> {
     async fn again(&self, home: Stored) -> Result<Stored, StoreError> {
         let id = home.conversation.id.clone();
         Ok(self.store.conversation(&id).await?.unwrap_or(Stored::unwritten(id, self.written.connection.clone())))
-    }
-
-    /// Lists the conversation as active, once an hour, before its state says so.
-    async fn mark(&self, conversation: &mut Conversation, event: &Event) -> Result<(), StoreError> {
-        let hour = self.now.as_millis() / HOUR_MILLIS;
-        if event.effect().kept == Kept::AsMessage && conversation.active_hour.is_none_or(|it| hour > it) {
-            self.store.mark_active(conversation, hour, self.now).await?;
-            conversation.active_hour = Some(hour);
-        }
-        Ok(())
     }
 
     /// What is handed over before a message, if something is owed and can be handed over now.

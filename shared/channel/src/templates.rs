@@ -33,7 +33,7 @@ use crate::counts::Counts;
 use crate::directory::{Directory, KnownConnection};
 use crate::endings;
 use crate::feed::{self, body};
-use crate::handling::{self, HandlingError};
+use crate::handling;
 use crate::jobs::{Author, Happened, TemplateSend, To};
 use crate::leases::{Leases, counted};
 use crate::opaque;
@@ -77,13 +77,6 @@ pub enum TemplateError {
         #[source]
         source: SendError,
     },
-    /// Who answers could not be kept.
-    #[error("who answers could not be kept")]
-    Handling {
-        /// The cause.
-        #[from]
-        source: HandlingError,
-    },
     /// Others wrote the same conversation again and again.
     #[error("the conversation of a template moved under every try to reserve it")]
     Contended,
@@ -101,7 +94,6 @@ impl Retryable for TemplateError {
             Self::Malformed => false,
             Self::Contended => true,
             Self::Send { source } => source.is_retryable(),
-            Self::Handling { source } => source.is_retryable(),
         }
     }
 
@@ -110,7 +102,6 @@ impl Retryable for TemplateError {
             Self::Malformed => "malformed",
             Self::Contended => "item_contended",
             Self::Send { source } => source.code(),
-            Self::Handling { source } => source.code(),
         }
     }
 }
@@ -145,7 +136,6 @@ pub struct Ready {
     known: Arc<KnownConnection>,
     key: MessageKey,
     message: Outbound,
-    category: Category,
     filled: Filled,
     resends: Option<MessageKey>,
     stored: Stored,
@@ -169,7 +159,7 @@ struct Slot {
 impl Ready {
     fn wish(&self) -> Wish<'_> {
         let utility_exempt = self.known.connection.utility_exempt;
-        Wish { message: &self.key, category: &self.category, utility_exempt, resends: self.resends.as_ref() }
+        Wish { message: &self.key, category: self.filled.category(), utility_exempt, resends: self.resends.as_ref() }
     }
 
     fn usable(&self) -> Vec<NumberId> {
@@ -178,6 +168,10 @@ impl Ready {
 
     fn draft(&self) -> Draft<'_> {
         Draft { known: &self.known, key: self.key.clone(), message: self.message.clone(), looks_after: &LOOKS_AFTER }
+    }
+
+    fn is_of_person(&self) -> bool {
+        matches!(self.job.author, Some(Author::Person(_)))
     }
 
     fn step(&self) -> Option<&str> {
@@ -232,7 +226,7 @@ impl Templates<'_> {
         job: Box<TemplateSend>,
         known: Arc<KnownConnection>,
         (id, at): (MessageId, Timestamp),
-        checked: Result<(Category, Filled), Refusal>,
+        checked: Result<(Filled, String), Refusal>,
         stored: Stored,
         delivery: &Delivery,
     ) -> Result<Prepared<Ready>, TemplateError> {
@@ -245,11 +239,11 @@ impl Templates<'_> {
             None => outbox.key_of(&conversation.id, &conversation.parts, at, &id).await?,
         };
         let mut message = self.draft(&job);
-        if let Ok((_, filled)) = &checked {
-            message = message.with_content(body(filled.preview()));
+        if let Ok((_, content)) = &checked {
+            message = message.with_content(content.clone());
         }
         let draft = Draft { known: &known, key: key.clone(), message: message.clone(), looks_after: &LOOKS_AFTER };
-        let refused = match (checked, known.connection.lifecycle.sending(now)) {
+        let filled = match (checked, known.connection.lifecycle.sending(now)) {
             (Err(refusal), _) => Err(refusal),
             (Ok(_), Sending::Refused) => Err(Refusal::NotRunning),
             (Ok(_), Sending::Waits) => {
@@ -258,13 +252,9 @@ impl Templates<'_> {
             }
             (Ok(it), Sending::Allowed) => Ok(it),
         };
-        let resends = self.resends(&job).await?;
-        let (category, filled) = match refused {
-            Ok(it) => it,
-            Err(refusal) => {
-                let outcome = self.refuse(&draft, &refusal, now).await?;
-                return Ok(ended(outcome));
-            }
+        let filled = match filled {
+            Ok((it, _)) => it,
+            Err(refusal) => return Ok(ended(self.refuse(&draft, &refusal, now).await?)),
         };
         // Most jobs are delivered once: only a later delivery may find a message of its own.
         if delivery.receive_count > 1
@@ -272,8 +262,9 @@ impl Templates<'_> {
         {
             return Ok(ended(outcome));
         }
+        let resends = self.resends(&job).await?;
         let numbers = self.directory.numbers(&known.connection, now).await?;
-        let ready = Ready { job, key, message, category, filled, resends, stored, numbers, known, receive_count: delivery.receive_count };
+        let ready = Ready { job, key, message, filled, resends, stored, numbers, known, receive_count: delivery.receive_count };
         let usable = ready.usable();
         if usable.is_empty() {
             self.is_held_back.set(true);
@@ -320,7 +311,12 @@ impl Templates<'_> {
         }
         let participant = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
         Ok(match template.template.fill(&job.values, &participant, now) {
-            Ok(filled) => Checked::Filled(Box::new((template.template.category.clone(), filled))),
+            Ok(filled) => {
+                // Nobody reads a login code later on.
+                let is_code = *filled.category() == Category::Authentication;
+                let content = if is_code { body(&template.template.blank_preview()) } else { body(filled.preview()) };
+                Checked::Filled(Box::new((filled, content)))
+            }
             Err(problems) => Checked::Refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() }),
         })
     }
@@ -481,7 +477,7 @@ impl Templates<'_> {
     pub async fn finish(&self, planned: Planned) -> Result<Progress, TemplateError> {
         let Planned { ready, slot } = planned;
         let Some(slot) = slot else {
-            self.counts.one("slot.none");
+            self.counts.one("gcra.full");
             return Ok(Progress::Wait(no_slot_again(ready.receive_count, &ready.key.id)));
         };
         self.clock.until(slot.at).await;
@@ -535,12 +531,21 @@ impl Templates<'_> {
                 Ok(it) => it,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            let Some(to) = next.conversation.customer().filter(|it| is_reachable(&ready.category, it)) else {
+            let Some(to) = next.conversation.customer().filter(|it| is_reachable(ready.filled.category(), it)) else {
                 let refusal = if next.conversation.customer().is_some() { Refusal::PhoneRequired } else { Refusal::NoAddress };
                 return Ok(Err(refusal));
             };
             let number = next.conversation.sender_among(&usable).unwrap_or(candidate).clone();
+            // What a person begins is in the inbox at once; a campaign is not, until somebody answers.
+            if ready.is_of_person() {
+                self.store.mark_active(&mut next.conversation, now).await?;
+            }
             if next.conversation == ready.stored.conversation || self.store.keep_conversation(&mut next).await? {
+                match &ready.stored.conversation.sender {
+                    None => self.counts.one("sticky.assigned"),
+                    Some(it) if it.number != number => self.counts.one("sticky.reassigned"),
+                    Some(_) => {}
+                }
                 ready.stored = next;
                 return Ok(Ok(Reserved { admitted, number, to }));
             }
@@ -557,7 +562,7 @@ impl Templates<'_> {
 
     /// A person's message takes the conversation, as of the job's own time.
     async fn taken_by_author(&self, ready: &Ready) -> Result<(), TemplateError> {
-        if let Some(Author::Person(_)) = &ready.job.author {
+        if ready.is_of_person() {
             let (tenant, id) = (&ready.known.connection.tenant, &ready.stored.conversation.id);
             handling::take(self.store, self.queues, tenant, id, ready.key.at).await?;
         }
@@ -567,11 +572,11 @@ impl Templates<'_> {
     async fn post(&self, ready: &Ready, draft: &Draft<'_>, reserved: &Reserved, throttled: u32) -> Result<Outcome, TemplateError> {
         let clock = || self.clock.now();
         let outbox = self.outbox(&clock);
-        let to = match &ready.category {
+        let to = match ready.filled.category() {
             Category::Authentication => Recipient::of(&reserved.to),
             Category::Marketing | Category::Utility | Category::Other(_) => recipient(&reserved.to),
         };
-        let through = match &ready.category {
+        let through = match ready.filled.category() {
             Category::Marketing if ready.known.connection.marketing_messages => Endpoint::MarketingMessages,
             _ => Endpoint::Messages,
         };
@@ -652,6 +657,9 @@ impl Templates<'_> {
         let ending = Ending { retry: Some(retry(refusal)), ..endings::of_refusal(refusal) };
         let outcome = self.outbox(&clock).refuse(draft, refusal, &ending, now).await?;
         if outcome == Outcome::Ended {
+            if matches!(refusal, Refusal::AwaitingReply { .. }) {
+                self.counts.one("guard.blocked");
+            }
             self.settle(draft, &draft.message, None).await?;
         }
         Ok(outcome)
@@ -695,7 +703,8 @@ impl Templates<'_> {
 
 /// What a look at the job and its template says.
 enum Checked {
-    Filled(Box<(Category, Filled)>),
+    /// The template, and what of it is kept.
+    Filled(Box<(Filled, String)>),
     Refused(Refusal),
     Wait(Duration),
 }

@@ -203,6 +203,19 @@ impl Endpoint {
 }
 
 /// The Graph API for whoever may send templates and nothing else: there is no way from here to another message.
+///
+/// ```
+/// # use {domain::ids::NumberId, domain::template::Filled, meta::graph::*, meta::outgoing::Recipient};
+/// async fn sends(graph: &TemplateGraph, from: &NumberId, credentials: &Credentials, to: &Recipient, what: &Filled) {
+///     graph.send(Endpoint::Messages, from, credentials, to, what, "").await;
+/// }
+/// ```
+/// ```compile_fail
+/// # use {domain::ids::NumberId, domain::outgoing::Outgoing, meta::graph::*, meta::outgoing::Recipient};
+/// async fn sends(graph: &TemplateGraph, from: &NumberId, credentials: &Credentials, to: &Recipient, what: &Outgoing) {
+///     graph.send(Endpoint::Messages, from, credentials, to, what, "").await;
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct TemplateGraph(Graph);
 
@@ -227,7 +240,11 @@ impl TemplateGraph {
         template: &Filled,
         opaque: &str,
     ) -> Sent {
-        self.0.send_through(through, number, credentials, &templates::request(to, template, opaque)).await
+        let body = match through {
+            Endpoint::Messages => templates::request(to, template, opaque),
+            Endpoint::MarketingMessages => templates::marketing_request(to, template, opaque),
+        };
+        self.0.send_through(through, number, credentials, &body).await
     }
 }
 

@@ -17,7 +17,7 @@ use crate::errors::Refusal;
 use crate::faults::Faults;
 use crate::limits::{Counts, Limits};
 use crate::outbox::{Destination, Outbox, hex};
-use crate::templates::{self, Edit, Template};
+use crate::templates::{self, Edit, Template, demo_templates};
 
 /// Every webhook field an app can subscribe to that the simulator sends.
 ///
@@ -498,7 +498,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// One app, one account, one token, and numbers from +1 555-010-0001 on.
+    /// One app, one account with the [demo templates](demo_templates), one token, and numbers from +1 555-010-0001 on.
     pub fn of(app: App, account: &str, token: &str, numbers: &[&str]) -> Self {
         let number = |(index, id): (usize, &&str)| Number::new(id, account, &format!("+1 555-010-{:04}", index + 1));
         Self {
@@ -506,7 +506,7 @@ impl Setup {
             numbers: numbers.iter().enumerate().map(number).collect(),
             tokens: vec![Token::new(token, &app.id, &[account])],
             apps: vec![app],
-            templates: Vec::new(),
+            templates: demo_templates().map(|it| (account.to_owned(), it)).into(),
             customers: Vec::new(),
             user_ids: true,
             auto_read: false,
@@ -575,7 +575,9 @@ impl Book {
             self.tokens.entry(token.token.clone()).or_insert(token);
         }
         for (account, template) in setup.templates {
-            self.put_template(&account, template);
+            if self.template(&account, &template.name, &template.language).is_none() {
+                self.put_template(&account, template);
+            }
         }
         for customer in setup.customers {
             self.add_customer(customer);

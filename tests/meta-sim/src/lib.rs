@@ -53,6 +53,7 @@ pub use outbox::{FIRST_PAUSE_MS, LONGEST_PAUSE_MS, Mode, REPEATED_FOR_MS, UNANSW
 pub use phones::Phone;
 pub use received::Received;
 pub use sends::{PAIR_BURST, PAIR_PAUSE_MS, WINDOW_MS};
+pub use templates::demo_templates;
 pub use templates::{Edit, Quality, Template};
 
 use book::Book;

@@ -116,6 +116,19 @@ fn positional() -> String {
     "POSITIONAL".into()
 }
 
+/// The templates that an account has from the start: an offer, a reminder, and a login code, in English.
+#[must_use]
+pub fn demo_templates() -> [Template; 3] {
+    let mut login = Template::of_body("8103", "login_code", "en_US", "*{{1}}* is your verification code.").in_category("AUTHENTICATION");
+    login.components.push(json!({ "type": "BUTTONS", "buttons": [
+        { "type": "URL", "text": "Copy code", "url": "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code=otp{{1}}" }] }));
+    [
+        Template::of_body("8101", "spring_offer", "en_US", "Hello {{1}}, everything is half price today.").in_category("MARKETING"),
+        Template::of_body("8102", "visit_reminder", "en_US", "Hello {{1}}, we see you tomorrow."),
+        login,
+    ]
+}
+
 impl Template {
     /// An approved utility template that has only a body.
     pub fn of_body(id: &str, name: &str, language: &str, text: &str) -> Self {

@@ -1,7 +1,8 @@
 //! The one clock of a test's world: every engine and every handler of a test reads time here.
 //!
 //! A turned clock stands still until the test moves it, so that a visibility timeout of a minute or a window of a day
-//! passes in no time and at a chosen moment. A real clock follows the machine's. It must not know who reads it.
+//! passes in no time and at a chosen moment. It knows who sleeps on it, so that whoever turns it can stop where the next one wakes. A real
+//! clock follows the machine's. It must not know who reads it.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;

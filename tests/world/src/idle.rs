@@ -20,7 +20,7 @@ const TURNS: u32 = 32;
 /// - *A request to Meta* crosses the loopback. At the simulator it is known exactly: begun, and not yet ended. On the way there and back
 ///   nobody counts it; but the kernel hands over what is written to the loopback before the writing returns, so the next look at the
 ///   sockets finds it. `yield_now` comes back only after tokio has run what was ready and has looked at the sockets, without waiting.
-///   Opening a connection, asking and reading the answer each take a few such turns: eight at most were seen between two counts.
+///   Opening a connection, asking and reading the answer each take a few such turns: four at most were seen between two counts.
 ///
 /// So when 32 turns in a row count nothing, and no request is with the simulator, all that is left sleeps. Should this ever err, because
 /// the kernel was late, then the clock is turned while an answer is on its way: that is a slow network, and production code must

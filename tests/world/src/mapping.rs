@@ -188,7 +188,7 @@ impl Mappings {
 
     /// Runs all mappings beside `story` until it ends. Whenever nothing goes on, the clock is turned to what happens next: a sleeper
     /// wakes, a message becomes visible, a batch has been gathered for long enough. What is being handled when the story ends is
-    /// dropped, as by a crash.
+    /// dropped, as by a crash; what is only gathered is let go.
     ///
     /// # Panics
     /// When nothing is left to happen and the story still waits.
@@ -218,7 +218,10 @@ impl Mappings {
             begin(&work);
             tokio::select! {
                 biased;
-                ended = &mut story => return Some(ended),
+                ended = &mut story => {
+                    pollers.iter().for_each(Poller::release);
+                    return Some(ended);
+                }
                 Some(()) = work.next() => {}
                 () = self.activity.ends() => {
                     if !begin(&work) {
@@ -345,6 +348,13 @@ impl<'a> Poller<'a> {
             self.mappings.queues.copy(&self.mapped.queue_name, messages);
         }
         Some(std::mem::take(messages))
+    }
+
+    /// Lets go what has been gathered and is not handled yet.
+    fn release(&self) {
+        let messages = std::mem::take(&mut self.gathering.borrow_mut().0);
+        let receipts: Vec<String> = messages.iter().filter_map(|it| Some(it["ReceiptHandle"].as_str()?.to_owned())).collect();
+        self.mappings.queues.release(&self.mapped.queue_name, &receipts);
     }
 
     /// Until when the next batch is gathered, if it has begun.
@@ -735,26 +745,32 @@ Resources:
         let run = async |seed| {
             let (test, log) = sleepy(|_| 1);
             test.seed(0..200);
-            ["a1", "a2", "a3", "b1", "b2", "b3"].into_iter().for_each(|it| test.seed_fifo(it));
+            for group in "abcdefghij".chars() {
+                (1..=3).for_each(|it| test.seed_fifo(&format!("{group}{it}")));
+            }
             test.mappings.run_out(Freely { workers: 3, trouble: Some(seed) }).await;
             assert!(test.queues.depths().is_empty(), "all is handled and deleted");
             let log = log.borrow().clone();
             (test.batches(), log)
         };
         let (batches, log) = run(1).await;
-        assert_eq!(run(1).await, (batches.clone(), log));
+        assert_eq!(run(1).await, (batches.clone(), log.clone()));
         assert_ne!(run(2).await.0, batches);
         let handled = batches.concat();
-        assert!(handled.len() > 206, "some are handled again");
-        assert_eq!(handled.iter().collect::<BTreeSet<_>>().len(), 206, "none is lost");
-        let mut first = Vec::new();
-        handled.iter().filter(|it| it.starts_with('a')).for_each(|it| {
-            if !first.contains(it) {
-                first.push(it.clone());
-            }
-        });
-        assert_eq!(first, ["a1", "a2", "a3"], "a group keeps its order");
-        let numbers = handled.iter().filter_map(|it| it.parse::<u32>().ok());
-        assert!(!numbers.is_sorted(), "a standard queue has none");
+        assert_eq!(handled.iter().collect::<BTreeSet<_>>().len(), 230, "none is lost");
+        let (fifo, standard): (Vec<&String>, Vec<&String>) = handled.iter().partition(|it| it.starts_with(char::is_alphabetic));
+        assert!(fifo.len() > 30, "some are handled again");
+        let mut first = BTreeSet::new();
+        let firsts: Vec<&String> = fifo.into_iter().filter(|it| first.insert(it.as_str())).collect();
+        for group in "abcdefghij".chars() {
+            let own: Vec<&&String> = firsts.iter().filter(|it| it.starts_with(group)).collect();
+            assert!(own.is_sorted() && own.len() == 3, "a group keeps its order: {own:?}");
+        }
+        let begun: Vec<&String> = log.iter().filter(|it| it.contains("begins")).collect();
+        let second = |batch: usize| begun[batch].split(' ').next();
+        let are_twice =
+            |one: usize, other: usize| second(one) == second(other) && batches[one].iter().any(|it| batches[other].contains(it));
+        assert!((1..batches.len()).any(|other| (0..other).any(|one| are_twice(one, other))), "some are handled twice at once");
+        assert!(!standard.is_sorted_by_key(|it| it.parse::<u32>().unwrap_or_default()), "a standard queue has none");
     }
 }

@@ -748,8 +748,10 @@ pub fn counts() -> Counts {
 }
 
 /// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
-/// was asked), and what is sealed under a fresh nonce.
-const VARIES: [&str; 12] = [
+/// was asked), what was leased, and what is sealed under a fresh nonce.
+const VARIES: [&str; 14] = [
+    "free_at_us",
+    "next",
     "version",
     "heard_at",
     "claimed_at",

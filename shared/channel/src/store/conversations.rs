@@ -10,6 +10,7 @@ use super::dynamo::{Condition, Range, Read, Versioned, Write, Written};
 use super::keys::{self, SHARDS, Table};
 use super::{RACES, Store, StoreError};
 
+const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
 /// A mark of activity is kept for this long, in seconds: 400 days, more than messages are.
 const MARK_SECONDS: i64 = 400 * 24 * 60 * 60;
 /// How many merges a conversation may have gone through: each of them is one step on the way to where it is now.
@@ -168,14 +169,20 @@ impl Store {
         self.dynamo.transact(vec![state(&from.conversation, from.version)?, delete]).await
     }
 
-    /// Marks a conversation as active in an hour (since 1970): once per conversation and hour, before its state says so.
+    /// Marks a conversation as active in the hour of `at`: once per conversation and hour, before its state says so. The state is the
+    /// caller's to write.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn mark_active(&self, conversation: &Conversation, hour: i64, at: Timestamp) -> Result<(), StoreError> {
+    pub async fn mark_active(&self, conversation: &mut Conversation, at: Timestamp) -> Result<(), StoreError> {
+        let hour = at.as_millis() / HOUR_MILLIS;
+        if conversation.active_hour.is_some_and(|it| it >= hour) {
+            return Ok(());
+        }
         let key = keys::activity(&conversation.connection, hour, &conversation.id);
         let expires_at = Some(at.as_millis() / 1_000 + MARK_SECONDS);
         let _: Written<Mark> = self.dynamo.put(&key, &Mark { at }, None, expires_at, Condition::Always).await?;
+        conversation.active_hour = Some(hour);
         Ok(())
     }
 

@@ -277,3 +277,35 @@ async fn purging_empties_a_queue_once_a_minute() {
     test.clock.advance(Duration::from_secs(60));
     purge().await.expect("is purged");
 }
+
+#[test]
+fn what_is_hidden_and_what_is_visible_follow_the_clock_in_both_directions() {
+    let test = test();
+    for group in ["a", "b"] {
+        test.queues.seed(STANDARD, group, Some(group), None).expect("is seeded");
+    }
+    let receive = |most| test.queues.receive(STANDARD, most, Order::Arrival).len();
+    let start_ms = test.clock.now_ms();
+    assert_eq!((receive(1), receive(0), test.queues.has_visible(STANDARD)), (1, 0, true));
+    assert_eq!(receive(10), 1);
+    assert_eq!((test.queues.has_visible(STANDARD), test.queues.next_visible_ms()), (false, Some(start_ms + 30_000)));
+    test.clock.advance(Duration::from_secs(30));
+    assert_eq!((test.queues.has_visible(STANDARD), test.queues.next_visible_ms()), (true, None));
+    test.clock.set(start_ms + 29_999);
+    assert_eq!((test.queues.has_visible(STANDARD), receive(10), test.queues.in_flight(STANDARD).len()), (false, 0, 2));
+    test.clock.set(start_ms + 30_000);
+    assert_eq!(receive(10), 2);
+}
+
+#[test]
+fn what_stands_behind_dead_messages_is_received_with_the_same_request() {
+    let test = test();
+    (0..3).for_each(|it| test.queues.seed(STANDARD, &it.to_string(), None, None).expect("is seeded"));
+    for _ in 0..2 {
+        assert_eq!(test.queues.receive(STANDARD, 2, Order::Arrival).len(), 2);
+        test.clock.advance(Duration::from_secs(30));
+    }
+    let received = test.queues.receive(STANDARD, 2, Order::Arrival);
+    assert_eq!(received.iter().map(|it| it["Body"].as_str().unwrap_or_default()).collect::<Vec<_>>(), ["2"]);
+    assert_eq!(test.queues.bodies("dead"), ["0", "1"]);
+}

@@ -7,7 +7,6 @@ use domain::customer::Phone;
 use domain::ids::{ConversationId, TenantId};
 use domain::message::Preference;
 use domain::template::{Language, TemplateName, Texts, Value, Values};
-use meta_sim::Template;
 
 use super::{World, connection_id};
 
@@ -19,23 +18,6 @@ pub const REMINDER: &str = "visit_reminder";
 pub const LOGIN: &str = "login_code";
 /// The language of all of them.
 pub const LANGUAGE: &str = "en_US";
-
-/// The templates of the demo connection's account.
-#[must_use]
-pub fn templates() -> [Template; 3] {
-    let of_body = |id: &str, name: &str, category: &str, text: &str| Template {
-        category: category.to_owned(),
-        ..Template::of_body(id, name, LANGUAGE, text)
-    };
-    let mut login = of_body("8103", LOGIN, "AUTHENTICATION", "*{{1}}* is your verification code.");
-    login.components.push(serde_json::json!({ "type": "BUTTONS", "buttons": [
-        { "type": "URL", "text": "Copy code", "url": "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code=otp{{1}}" }] }));
-    [
-        of_body("8101", OFFER, "MARKETING", "Hello {{1}}, everything is half price today."),
-        of_body("8102", REMINDER, "UTILITY", "Hello {{1}}, we see you tomorrow."),
-        login,
-    ]
-}
 
 impl World {
     /// A send of [`OFFER`] to a phone number, with an id of its own.

@@ -110,3 +110,57 @@ impl World {
         self.posted.borrow_mut().push(webhook);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::START_MS;
+    use crate::story::{ANA, APP};
+
+    #[tokio::test]
+    async fn a_busy_world_in_trouble_answers_each_customer_once() {
+        for seed in [1, 2] {
+            let world = World::new().await;
+            let customers: Vec<String> = (0..20).map(|it| format!("346001{it:05}")).collect();
+            for who in &customers {
+                world.writes(who, "hi");
+            }
+            world.run_out(Freely { workers: 8, trouble: Some(seed) }).await;
+            assert_eq!(world.accepted(), (1, customers.len()));
+            for who in &customers {
+                assert_eq!(world.screen(who), ["> hi", "< You said: hi"]);
+            }
+            assert_eq!(world.meta.unsent_webhooks(), 0);
+            assert!(world.times_told() >= customers.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_story_runs_beside_the_world_and_ends_before_the_clock_is_turned_further() {
+        let world = World::new().await;
+        let freely = Freely { workers: 8, trouble: None };
+        let answered = world.run_until(freely, async {
+            world.clock.until(START_MS + 90_000).await;
+            world.writes(ANA, "hi");
+            world.comes_true(|it| it.accepted() == (1, 1)).await;
+            world.clock.now_ms()
+        });
+        assert_eq!(answered.await, START_MS + 90_000);
+        world.pass(Duration::from_secs(60)).await;
+        assert_eq!(world.screen(ANA), ["> hi", "< You said: hi"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_enqueued_is_handled() {
+        let world = World::new().await;
+        let bodies = (0..25).map(|it| json!({ "neither": APP, "nor": it }).to_string()).collect();
+        world.enqueue(Queue::Statuses, Some("demo"), bodies).await;
+        world.run_out(Freely { workers: 2, trouble: None }).await;
+        assert_eq!(world.lying_in("StatusesDeadLetters").len(), 25);
+        world.may_leave_messages();
+    }
+}

@@ -186,7 +186,7 @@ fn content(content: &Content) -> String {
 
 fn ours(message: &Outbound) -> String {
     let content: Value = serde_json::from_str(message.content()).unwrap_or_default();
-    content["text"].as_str().map_or_else(|| format!("[{}]", message.kind), str::to_owned)
+    content["text"].as_str().or(content["body"].as_str()).map_or_else(|| format!("[{}]", message.kind), str::to_owned)
 }
 
 fn author(author: &Writer) -> &str {
