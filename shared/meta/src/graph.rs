@@ -40,7 +40,10 @@ const ANSWER_LIMIT: usize = 1 << 20;
 const READ_LIMIT: usize = 8 << 20;
 
 /// What we ask of each template.
-const TEMPLATE_FIELDS: &str = "id,name,language,status,category,parameter_format,components,quality_score,source";
+const TEMPLATE_FIELDS: &str = "id,name,language,status,category,parameter_format,components,quality_score";
+
+/// The same, and whether Meta made it by itself.
+const TEMPLATE_FIELDS_AND_SOURCE: &str = "id,name,language,status,category,parameter_format,components,quality_score,source";
 
 /// What we ask of a number.
 const NUMBER_FIELDS: &str = "id,status,quality_rating,throughput";
@@ -170,6 +173,12 @@ impl Unread {
     #[must_use]
     pub fn is_of_cursor(&self) -> bool {
         self.fault.code == CURSOR_EXPIRED
+    }
+
+    /// "Tried accessing nonexistent field (source)": <https://developers.facebook.com/docs/graph-api/guides/error-handling>.
+    fn is_of_source(&self) -> bool {
+        let words = [&self.fault.title, &self.fault.details];
+        self.fault.code == 100 && words.into_iter().flatten().any(|it| it.contains("(source)"))
     }
 }
 
@@ -337,7 +346,16 @@ impl Graph {
     /// # Errors
     /// [`Unread`].
     pub async fn templates(&self, waba: &WabaId, credentials: &Credentials, after: Option<&str>) -> Result<Page, Unread> {
-        let mut query = vec![("fields", TEMPLATE_FIELDS), ("limit", "100")];
+        let listed = self.templates_with(waba, credentials, TEMPLATE_FIELDS_AND_SOURCE, after).await;
+        match listed {
+            // Where no template can be made without a person, the field may not be there: one that is not there fails the whole list.
+            Err(unread) if unread.is_of_source() => self.templates_with(waba, credentials, TEMPLATE_FIELDS, after).await,
+            other => other,
+        }
+    }
+
+    async fn templates_with(&self, waba: &WabaId, credentials: &Credentials, fields: &str, after: Option<&str>) -> Result<Page, Unread> {
+        let mut query = vec![("fields", fields), ("limit", "100")];
         query.extend(after.map(|it| ("after", it)));
         self.get(&format!("{waba}/message_templates"), &query, credentials, templates::page).await
     }

@@ -182,7 +182,7 @@ impl World {
 
     /// Writes a connection that runs, with its app, numbers and agent.
     pub async fn install(&self, connection: &NewConnection) -> bool {
-        connections::install(&self.store, &self.vault, connection, self.now()).await.expect("the store answers")
+        connections::install(&self.store, &self.queues, &self.vault, connection, self.now()).await.expect("the store answers")
     }
 
     /// The time.
