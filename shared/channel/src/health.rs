@@ -2,10 +2,12 @@
 //!
 //! Meta's webhooks on accounts, templates and numbers come late and out of order: what they say is a reason to read, never what is kept.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::connection::State;
+use domain::ids::ConnectionId;
 use domain::time::Timestamp;
 use meta::fault::Class;
 use meta::graph::{Graph, Unread};
@@ -93,6 +95,18 @@ pub struct Health<'a> {
     pub graph: &'a Graph,
     /// What is counted.
     pub counts: &'a Counts,
+    /// Of the probes of a batch, those of one connection are looked at one by one: what the first reads is known to the next.
+    pub turns: &'a Turns,
+}
+
+/// Whose turn it is, by connection.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<HashMap<ConnectionId, Arc<futures::lock::Mutex<()>>>>);
+
+impl Turns {
+    fn of(&self, connection: &ConnectionId) -> Arc<futures::lock::Mutex<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(connection.clone()).or_default().clone()
+    }
 }
 
 /// What a probe is a reason for.
@@ -135,6 +149,8 @@ impl Health<'_> {
             self.store.log(&probe.connection, probe.heard_at, &line(probe)).await?;
             return Ok(Progress::Done);
         }
+        let turn = self.turns.of(&probe.connection);
+        let _turn = turn.lock().await;
         // What does not run is not read: the start reads it.
         let Some(known) = self.running(known, now).await? else { return Ok(Progress::Done) };
         let Err(unread) = self.read(&known, &subject, probe, now).await? else { return Ok(Progress::Done) };
