@@ -416,6 +416,7 @@ async fn what_is_no_turn_is_not_owed_either() {
         world.settle().await;
         world.run().await;
         assert_eq!(world.walk().await.conversations, 0);
+        world.settle().await;
         assert_eq!(world.words_told(), [""; 0]);
     })
     .await;

@@ -178,14 +178,14 @@ impl World {
             template,
         };
         assert!(world.install(&demo()).await, "an empty store takes the demo connection");
-        // Its templates are listed before any story begins.
-        world.mappings.settle(Delivery::Once).await;
         world
     }
 
-    /// Writes a connection that runs, with its app, numbers and agent.
+    /// Writes a connection that runs, with its app, numbers and agent, and lets its templates be listed.
     pub async fn install(&self, connection: &NewConnection) -> bool {
-        connections::install(&self.store, &self.queues, &self.vault, connection, self.now()).await.expect("the store answers")
+        let installed = connections::install(&self.store, &self.queues, &self.vault, connection, self.now()).await;
+        self.mappings.settle(Delivery::Once).await;
+        installed.expect("the store answers")
     }
 
     /// The time.
