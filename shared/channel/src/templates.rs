@@ -306,6 +306,9 @@ impl Templates<'_> {
             }
             Found::Unlisted { .. } => return Ok(Checked::Refused(Refusal::TemplateMissing)),
         };
+        if connection.lifecycle.sending(now) == Sending::Allowed {
+            self.catalogue.keep_fresh(self.queues, connection, now).await?;
+        }
         if let Some(status) = template.refused_status() {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
         }
