@@ -363,7 +363,6 @@ async fn a_number_that_is_told_to_slow_down_pauses_and_loses_nothing() {
 #[tokio::test]
 async fn slots_from_before_a_pause_are_void() {
     let world = World::new().await;
-    listed(&world).await;
     world.meta.fail_next(Some(NUMBER), Some(1), Fault::Error { code: 130_429, subcode: None });
     let jobs: Vec<TemplateSend> = (0..20).map(|it| world.offer(&format!("346001110{it:02}"), it)).collect();
     let began_at = world.now().as_millis();
