@@ -361,6 +361,20 @@ async fn a_number_that_is_told_to_slow_down_pauses_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn slots_from_before_a_pause_are_void() {
+    let world = World::new().await;
+    world.meta.fail_next(Some(NUMBER), Some(1), Fault::Error { code: 130_429, subcode: None });
+    let jobs: Vec<TemplateSend> = (0..20).map(|it| world.offer(&format!("346001110{it:02}"), it)).collect();
+    let began_at = world.now().as_millis();
+    world.campaigns_all(&jobs).await;
+    world.pass(MINUTE * 2).await;
+    let (paused, other) = (world.meta.sends_of(NUMBER), world.meta.sends_of(OTHER_NUMBER));
+    assert_eq!((paused.len(), other.len()), (10, 10));
+    assert!(paused.iter().all(|it| *it >= began_at + 2_000), "{paused:?}");
+    assert!(other.iter().all(|it| *it < began_at + 2_000), "the other number goes on: {other:?}");
+}
+
+#[tokio::test]
 async fn a_template_that_meta_paused_is_not_tried_again() {
     let world = World::new().await;
     world.meta.fail_next(None, Some(1), Fault::Error { code: 132_015, subcode: None });
