@@ -8,6 +8,7 @@ mod infra;
 mod local_stack;
 mod meta_contract;
 mod person;
+mod races;
 mod sends;
 mod tidy;
 mod units;

@@ -358,7 +358,8 @@ impl Service for Engine {
             | Fault::CutAfter
             | Fault::Delayed(_)
             | Fault::Stale
-            | Fault::FailedEntries(_) => internal_error(),
+            | Fault::FailedEntries(_)
+            | Fault::Unconditional => internal_error(),
         })
     }
 }
