@@ -1,12 +1,14 @@
 //! What campaign engines and people do with templates, and what came of it.
 
 use channel::jobs::{Happened, TemplateSend, To, V1};
-use channel::preferences;
 use channel::queues::{Entry, Queue};
-use domain::customer::Phone;
-use domain::ids::{ConversationId, TenantId};
+use channel::{people, preferences};
+use domain::conversation::Sender;
+use domain::customer::{Customer, Phone};
+use domain::ids::{ConversationId, NumberId, TenantId};
 use domain::message::Preference;
 use domain::template::{Language, TemplateName, Texts, Value, Values};
+use domain::time::Timestamp;
 
 use super::{World, connection_id};
 
@@ -91,6 +93,15 @@ impl World {
         let (id, tenant) = (self.conversation(who).await.id, TenantId::parse("demo").expect("an id"));
         let set = preferences::set_do_not_contact(&self.store, &self.queues, &tenant, &id, is_set, self.now()).await;
         assert!(set.expect("the store and the feed answer").is_some(), "there is a conversation");
+    }
+
+    /// The demo connection has a conversation with this customer, from this number, in which nothing was said yet.
+    pub async fn begins_conversation(&self, phone: &str, number: &str) {
+        let customer = Customer::known_by(Some(Phone::parse(phone).expect("a phone number")), None).expect("an address");
+        let mut stored =
+            people::home(&self.store, &connection_id(), &customer, phone, Timestamp::default()).await.expect("the store answers");
+        stored.conversation.sender = Some(Sender { number: NumberId::parse(number).expect("an id"), at: Timestamp::default() });
+        assert!(self.store.keep_conversation(&mut stored).await.expect("the store answers"), "it is new");
     }
 
     /// Places in rotations that were leased and not used.
