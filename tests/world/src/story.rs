@@ -127,15 +127,20 @@ impl World {
 
     /// A world with another Meta.
     pub async fn of(delivery: Delivery, setup: Setup) -> Self {
-        Self::made(delivery, setup, Settings::meta("v25.0").timeout).await
+        Self::connected(delivery, setup, &demo()).await
+    }
+
+    /// A world with another Meta and, in place of the demo connection, another one to it.
+    pub async fn connected(delivery: Delivery, setup: Setup, connection: &NewConnection) -> Self {
+        Self::made(delivery, setup, connection, Settings::meta("v25.0").timeout).await
     }
 
     /// A world in which we wait for Meta's answer for a second only: for stories in which it does not come.
     pub async fn impatient(delivery: Delivery) -> Self {
-        Self::made(delivery, Setup::demo(), Duration::from_secs(1)).await
+        Self::made(delivery, Setup::demo(), &demo(), Duration::from_secs(1)).await
     }
 
-    async fn made(delivery: Delivery, setup: Setup, graph_timeout: Duration) -> Self {
+    async fn made(delivery: Delivery, setup: Setup, connection: &NewConnection, graph_timeout: Duration) -> Self {
         let template = Template::load().expect("the template is understood");
         let clock = Clock::turned();
         let dynamo = Dynamo::new(&clock).expect("an engine in memory");
@@ -176,7 +181,7 @@ impl World {
             meta,
             template,
         };
-        assert!(world.install(&demo()).await, "an empty store takes the demo connection");
+        assert!(world.install(connection).await, "an empty store takes the connection");
         world
     }
 

@@ -252,6 +252,16 @@ impl Store {
         Ok(())
     }
 
+    /// Notes how many messages a second a number may send and receive together, while it is the connection's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_throughput(&self, number: &NumberId, connection: &ConnectionId, per_second: u32) -> Result<(), StoreError> {
+        let update = Update::existing().set("throughput", &per_second)?.when("connection", connection)?;
+        let _: Result<NumberItem, Option<NumberItem>> = self.dynamo.update(&keys::number(number), update).await?;
+        Ok(())
+    }
+
     /// Writes a line to the connection's Logs: for people, without content, addresses or secrets.
     ///
     /// # Errors
