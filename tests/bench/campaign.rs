@@ -9,9 +9,9 @@ use channel::connections::NewConnection;
 use channel::jobs::{Happened, TemplateSend};
 use channel::store::{CatalogueItem, TemplateItem};
 use domain::ids::NumberId;
-use domain::time::Timestamp;
+use domain::template::Template;
 use meta_sim::{App, Fault, Mode, Received, Setup, demo_templates};
-use serde_json::{Value, json};
+use serde_json::json;
 use world::mapping::{Delivery, Freely};
 use world::story::{ACCESS_TOKEN, APP, APP_SECRET, CAMPAIGN_SHARE, VERIFY_TOKEN, WABA, World, connection_id, demo};
 
@@ -60,8 +60,8 @@ pub(crate) async fn campaign(scale: &Scale, findings: &mut Findings) {
         TALKS * scale.numbers
     );
     let freely = Freely { workers: 50, trouble: None };
-    let alone = Run::of(scale, Vec::new, freely, |_| ()).await;
-    let beside = Run::of(scale, || phones(scale.jobs), freely, |_| ()).await;
+    let alone = Run::of(world(scale).await, scale, Vec::new(), freely, |_| ()).await;
+    let beside = Run::of(world(scale).await, scale, phones(scale.jobs), freely, |_| ()).await;
     beside.rates(scale, findings);
     beside.replies(findings);
     let (delays, alone) = (beside.delays(), alone.delays());
@@ -78,7 +78,7 @@ pub(crate) async fn campaign(scale: &Scale, findings: &mut Findings) {
     let known = scale.jobs.div_ceil(5);
     println!("\nThe next day a campaign of {known} jobs to some of the same customers");
     let Run { world, .. } = beside;
-    let again = Run::on(world, scale, phones(known), freely).await;
+    let again = Run::of(world, scale, phones(known), freely, |_| ()).await;
     again.costs("somebody known", findings);
     again.outcome(findings);
 }
@@ -92,19 +92,14 @@ pub(crate) async fn faults(scale: &Scale, findings: &mut Findings) {
         scale.jobs
     );
     let freely = Freely { workers: 50, trouble: Some(7) };
-    let run = Run::of(
-        &scale,
-        || phones(scale.jobs),
-        freely,
-        |world| {
-            world.meta.set_mode(Mode { duplicate: 1, shuffle: true, batch: 10, ..Mode::default() });
-            world.meta.sow(7);
-            world.meta.fail_share(None, 0.30, Fault::CutAfter);
-            world.meta.fail_share(None, 0.05, Fault::Error { code: 130_429, subcode: None });
-            world.meta.fail_share(None, 0.005, Fault::Server { status: 500, accepted: true });
-            world.meta.fail_share(None, 0.005, Fault::Server { status: 500, accepted: false });
-        },
-    )
+    let run = Run::of(world(&scale).await, &scale, phones(scale.jobs), freely, |world| {
+        world.meta.set_mode(Mode { duplicate: 1, shuffle: true, batch: 10, ..Mode::default() });
+        world.meta.sow(7);
+        world.meta.fail_share(None, 0.30, Fault::CutAfter);
+        world.meta.fail_share(None, 0.05, Fault::Error { code: 130_429, subcode: None });
+        world.meta.fail_share(None, 0.005, Fault::Server { status: 500, accepted: true });
+        world.meta.fail_share(None, 0.005, Fault::Server { status: 500, accepted: false });
+    })
     .await;
     run.replies(findings);
     run.outcome(findings);
@@ -136,20 +131,14 @@ struct Run {
 }
 
 impl Run {
-    async fn of(scale: &Scale, phones: impl FnOnce() -> Vec<String>, freely: Freely, arrange: impl FnOnce(&World)) -> Self {
-        let world = world(scale).await;
-        // Everybody has written once: conversations are there, and what is remembered is warm.
-        for index in 0..TALKERS * scale.numbers {
-            world.meta.customer_writes(&talker(index), &number(index % scale.numbers), "hello").expect("the customer can write");
-            world.clock.advance(Duration::from_millis(100));
-        }
-        world.run_out(Freely { workers: 50, trouble: None }).await;
-        arrange(&world);
-        Self::on(world, scale, phones(), freely).await
-    }
-
     /// The campaign is enqueued at once; customers write while it runs; all ends when nothing is left to do.
-    async fn on(world: World, scale: &Scale, phones: Vec<String>, freely: Freely) -> Self {
+    async fn of(world: World, scale: &Scale, phones: Vec<String>, freely: Freely, arrange: impl FnOnce(&World)) -> Self {
+        // Everybody has written before in this hour: conversations are there, and what is remembered is warm.
+        let calm = Freely { trouble: None, ..freely };
+        world.run_until(calm, talk(&world, scale, TALKERS * scale.numbers)).await;
+        // And that second's messages are out of Meta's count.
+        world.clock.advance(Duration::from_secs(2));
+        arrange(&world);
         let (began, began_ms) = (Instant::now(), world.clock.now_ms());
         lambda::metrics::start("bench");
         world.dynamo.reset_units();
@@ -157,21 +146,10 @@ impl Run {
         world.sqs.faults().reset_calls();
         let jobs: Vec<TemplateSend> = phones.iter().zip(0..).map(|(phone, serial)| world.offer(phone, serial)).collect();
         let talks = usize::try_from(scale.talking().as_secs()).unwrap_or_default() * TALKS * scale.numbers;
-        let pause_us = 1_000_000 / (TALKS * scale.numbers);
         let written = world
             .run_until(freely, async {
                 world.campaigns_all(&jobs).await;
-                let mut written = Vec::new();
-                for index in 0..talks {
-                    let at_ms = began_ms.saturating_add_unsigned(u64::try_from(index * pause_us / 1_000).unwrap_or_default());
-                    world.clock.until(at_ms).await;
-                    let (who, words) = (talker(index % (TALKERS * scale.numbers)), format!("question {began_ms} {index}"));
-                    let number = number(index % scale.numbers);
-                    world.meta.customer_writes(&who, &number, words.as_str()).expect("the customer can write");
-                    written.push((words, who, at_ms));
-                }
-                world.comes_true(is_quiet).await;
-                written
+                talk(&world, scale, talks).await
             })
             .await;
         let numbers = (0..scale.numbers).map(number).collect();
@@ -293,8 +271,8 @@ impl Run {
         findings.found(&format!("write units per template to {to}"), sent.write / templates);
         findings.found(&format!("read units per template to {to}"), sent.read / templates);
         findings.found("writes refused by their condition, per template", sent.refused as f64 / templates);
-        // Sent and delivered.
-        findings.found("write units per status", statuses.write / (2.0 * (templates + replies)));
+        // Two each: sent and delivered. The first one to somebody new tells their user id.
+        findings.found(&format!("write units per status, templates to {to}"), statuses.write / (2.0 * (templates + replies)));
         let calls = |all: BTreeMap<String, u64>| all.values().sum::<u64>() as f64;
         findings.found("DynamoDB calls per template", calls(self.world.dynamo.faults().calls_by("templates")) / templates);
         findings.found("SQS calls of the function per template", calls(self.world.sqs.faults().calls_by("templates")) / templates);
@@ -304,6 +282,21 @@ impl Run {
     fn count(&self, name: &str) -> f64 {
         self.counts.get(name).copied().unwrap_or_default() as f64
     }
+}
+
+/// So many customers write, steadily and to all numbers alike, and all that follows from it happens: the words, by whom and when.
+async fn talk(world: &World, scale: &Scale, talks: usize) -> Vec<(String, String, i64)> {
+    let (began_ms, pause_us) = (world.clock.now_ms(), 1_000_000 / (TALKS * scale.numbers));
+    let mut written = Vec::new();
+    for index in 0..talks {
+        let at_ms = began_ms.saturating_add_unsigned(u64::try_from(index * pause_us / 1_000).unwrap_or_default());
+        world.clock.until(at_ms).await;
+        let (who, words) = (talker(index % (TALKERS * scale.numbers)), format!("question {index}"));
+        world.meta.customer_writes(&who, &number(index % scale.numbers), words.as_str()).expect("the customer can write");
+        written.push((words, who, at_ms));
+    }
+    world.comes_true(is_quiet).await;
+    written
 }
 
 /// The customer's words that a reply answers.
@@ -347,16 +340,21 @@ async fn world(scale: &Scale) -> World {
 
 /// Writes the catalogue, as Meta lists it.
 async fn list_templates(world: &World) {
-    let listed = demo_templates().map(|it| {
-        json!({ "id": it.id, "name": it.name, "language": it.language, "status": it.status, "category": it.category,
-                "parameter_format": it.parameter_format, "components": it.components })
-    });
-    let page = meta::templates::page(json!({ "data": Value::from(listed.to_vec()) }).to_string().as_bytes()).expect("a list");
-    let now: Timestamp = world.now();
-    for template in page.templates {
+    let now = world.now();
+    for template in listed() {
         let (name, language) = (template.name.clone(), template.language.clone());
         let item = TemplateItem { template, changed_at: now, stopped: None, mapping: None };
         world.store.change_template(&connection_id(), &name, &language, |_| Some(item.clone())).await.expect("the store answers");
     }
     world.store.note_catalogue(&connection_id(), CatalogueItem { listed_at: now }).await.expect("the store answers");
+}
+
+/// The demo templates, as we read Meta's list of them.
+pub(crate) fn listed() -> Vec<Template> {
+    let entries = demo_templates().map(|it| {
+        json!({ "id": it.id, "name": it.name, "language": it.language, "status": it.status, "category": it.category,
+                "parameter_format": it.parameter_format, "components": it.components })
+    });
+    let page = meta::templates::page(json!({ "data": entries }).to_string().as_bytes());
+    page.expect("a list").templates
 }

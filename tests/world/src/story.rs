@@ -698,7 +698,9 @@ pub fn agent_id() -> AgentId {
     AgentId::parse("example").expect("an id")
 }
 
-fn vault() -> Vault {
+/// What opens the secrets that are installed.
+#[must_use]
+pub fn vault() -> Vault {
     // Thirty-two bytes of nothing: there is nothing to protect here.
     Vault::new(MASTER_KEY_ID, &Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).expect("a key")
 }
