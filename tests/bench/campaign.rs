@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use channel::connections::NewConnection;
-use channel::jobs::{Happened, TemplateSend};
+use channel::jobs::{Happened, Label, TemplateSend};
 use channel::store::{CatalogueItem, TemplateItem};
 use domain::ids::NumberId;
 use domain::template::Template;
@@ -144,7 +144,9 @@ impl Run {
         world.dynamo.reset_units();
         world.dynamo.faults().reset_calls();
         world.sqs.faults().reset_calls();
-        let jobs: Vec<TemplateSend> = phones.iter().zip(0..).map(|(phone, serial)| world.offer(phone, serial)).collect();
+        let campaign = Label::try_from("bench".to_owned()).ok();
+        let job = |(phone, serial): (&String, u32)| TemplateSend { campaign: campaign.clone(), ..world.offer(phone, serial) };
+        let jobs: Vec<TemplateSend> = phones.iter().zip(0..).map(job).collect();
         let talks = usize::try_from(scale.talking().as_secs()).unwrap_or_default() * TALKS * scale.numbers;
         let written = world
             .run_until(freely, async {
