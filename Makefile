@@ -3,7 +3,7 @@
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(CARGO_TARGET_DIR)/venv
 DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
-FUNCTIONS := webhook inbound replies templates statuses
+FUNCTIONS := webhook inbound replies templates statuses health
 # A stamp carries the checksum of the pinned versions that were installed.
 stamp = $(VENV)/$(1)-$(shell cksum < infra/$(1).txt | cut -d ' ' -f 1)
 .PHONY: run test check build setup fmt clean

@@ -23,6 +23,7 @@ struct Stack {
     lines: Receiver<String>,
     gateway: String,
     simulator: String,
+    aws: String,
     state: PathBuf,
     http: reqwest::Client,
 }
@@ -84,6 +85,7 @@ impl Stack {
             lines,
             gateway: format!("http://127.0.0.1:{}", ports.gateway),
             simulator: format!("http://127.0.0.1:{}", ports.simulator),
+            aws: format!("http://127.0.0.1:{}", ports.aws),
             state: state.to_owned(),
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
         }
@@ -124,6 +126,19 @@ impl Stack {
     async fn get(&self, path: &str) -> Value {
         let answer = self.http.get(format!("{}{path}", self.simulator)).send().await.expect("the simulator answers");
         serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
+    }
+
+    /// A campaign engine puts a job into its queue, as any SQS client does.
+    async fn campaigns(&self, job: &Value) {
+        let url = format!("{}/000000000000/whatsapp-channel-template-sends", self.aws);
+        let body = json!({ "QueueUrl": url, "MessageBody": job.to_string(), "MessageGroupId": "demo" });
+        let request = self.http.post(&self.aws).header("content-type", "application/x-amz-json-1.0");
+        let request = request.header("x-amz-target", "AmazonSQS.SendMessage").header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=local",
+        );
+        let answer = request.body(body.to_string()).send().await.expect("the queue answers");
+        assert!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await.unwrap_or_default());
     }
 
     async fn writes(&self, who: &str, message: Value) -> String {
@@ -292,6 +307,7 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
     assert_eq!(told, ["text", "unsupported"]);
 
     hold_the_rows_of_the_table(&stack).await;
+    a_campaign_goes_out(&stack).await;
 
     // A stranger's webhook is refused, with nothing said.
     let answer = stack.http.post(format!("{}/webhooks/200000000000001", stack.gateway)).body("{}").send().await.expect("answered");
@@ -386,6 +402,29 @@ async fn hold_the_rows_of_the_table(stack: &Stack) {
         assert!(!turns.iter().any(|it| it["content"]["text"] == silent), "{silent:?} is no turn");
     }
     stack.answers("34600000033", 1).await;
+}
+
+/// A template reaches the phone once, the guard holds the second, and an answer opens it.
+async fn a_campaign_goes_out(stack: &Stack) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
+    let job = |serial: u32| {
+        json!({ "v": 1, "id": format!("{:08x}-{:04x}-7000-8000-{serial:012x}", now >> 16, now & 0xffff), "tenant": "demo",
+                "connection": "demo", "to": { "phone": "34600000040" }, "template": "spring_offer", "language": "en-US",
+                "values": { "body": [{ "field": "first_name" }] }, "participant": { "first_name": "Ana" }, "campaign": "spring" })
+    };
+    // The same job twice is one send.
+    stack.campaigns(&job(1)).await;
+    stack.campaigns(&job(1)).await;
+    let received = stack.answers("34600000040", 1).await;
+    assert_eq!(received[0]["text"], "Hello Ana, everything is half price today.");
+    stack.campaigns(&job(2)).await;
+    let events = stack.told("events.jsonl", "\"code\":\"awaiting_reply\"").await;
+    let refused = events.iter().find(|it| it["code"] == "awaiting_reply").expect("it is told");
+    assert!(refused["campaign"] == "spring" && refused["retry"] == "later" && refused["conversation"].is_string(), "{refused}");
+    stack.writes("34600000040", json!({ "text": "which ones?" })).await;
+    assert_eq!(stack.answers("34600000040", 2).await.len(), 2, "the agent answers");
+    stack.campaigns(&job(3)).await;
+    assert_eq!(stack.answers("34600000040", 3).await.len(), 3, "in the open window a template may follow");
 }
 
 #[test]

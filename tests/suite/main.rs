@@ -4,6 +4,7 @@ mod contracts;
 mod crashes;
 mod flows;
 mod infra;
+mod leases;
 mod local_stack;
 mod meta_contract;
 mod person;

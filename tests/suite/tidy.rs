@@ -214,6 +214,7 @@ fn asked(read: impl Fn(Environment) -> Result<(), Misconfigured>) -> BTreeSet<St
         let value = match name {
             "MASTER_KEY" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             "LOG_LEVEL" => "info",
+            "CAMPAIGN_SHARE" => "0.5",
             _ => "something",
         };
         Some(value.to_owned())
@@ -232,6 +233,7 @@ fn a_function_is_given_exactly_the_variables_that_it_asks_for() {
         ("RepliesFunction", asked(|it| replies::Config::read(it).map(drop))),
         ("TemplatesFunction", asked(|it| templates::Config::read(it).map(drop))),
         ("StatusesFunction", asked(|it| statuses::Config::read(it).map(drop))),
+        ("HealthFunction", asked(|it| health::Config::read(it).map(drop))),
     ];
     assert_eq!(template.functions.keys().collect::<Vec<_>>().len(), functions.len(), "every function is looked at");
     for (function, asked) in functions {

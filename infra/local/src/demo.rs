@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use channel::aws::Aws;
 use channel::connections::{self, NewConnection};
+use channel::queues::{Queue, QueueUrls, Queues};
 use channel::store::{Store, Tables};
 use channel::vault::{MASTER_KEY_ID, Secret, Vault};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
@@ -17,7 +18,7 @@ use crate::stack::Stack;
 /// already everything stays as it is, so that a restart goes on where the last run was.
 ///
 /// # Errors
-/// A value is no such id, or the config table does not take it.
+/// A value is no such id, or the config table or the queue `probes` does not take it.
 pub(crate) async fn seed(demo: &Demo, stack: &Stack, aws: &Aws, master_key: &str) -> Result<()> {
     let tables = Tables {
         config: stack.variable("TABLE_CONFIG")?.to_owned(),
@@ -26,7 +27,8 @@ pub(crate) async fn seed(demo: &Demo, stack: &Stack, aws: &Aws, master_key: &str
     };
     let vault = Vault::new(MASTER_KEY_ID, &Secret::new(master_key))?;
     // False if it is there already, which is as good.
-    let _is_new = connections::install(&Store::over(aws, tables), &vault, &connection(demo)?, now()).await?;
+    let queues = Queues::new(aws.sqs(), QueueUrls::new().with(Queue::Probes, stack.variable("QUEUE_PROBES")?));
+    let _is_new = connections::install(&Store::over(aws, tables), &queues, &vault, &connection(demo)?, now()).await?;
     Ok(())
 }
 

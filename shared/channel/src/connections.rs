@@ -6,6 +6,7 @@ use domain::status::Fault;
 use domain::time::Timestamp;
 use meta::fault::Class;
 
+use crate::catalogue;
 use crate::endings;
 use crate::feed::{self, body};
 use crate::jobs::{Happened, Probe, V1};
@@ -83,11 +84,12 @@ pub struct NewConnection {
     pub agent: Option<AgentId>,
 }
 
-/// Writes a connection that runs from `now` on, with its app, its numbers and its agent. False if any of it is there already.
+/// Writes a connection that runs from `now` on, with its app, its numbers and its agent, and has its templates listed. False if any of it
+/// is there already.
 ///
 /// # Errors
 /// [`ConnectionError`].
-pub async fn install(store: &Store, vault: &Vault, new: &NewConnection, now: Timestamp) -> Result<bool, ConnectionError> {
+pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewConnection, now: Timestamp) -> Result<bool, ConnectionError> {
     let of_app = |field| AdditionalData::of_app(new.app.as_str(), field);
     let app = App {
         id: new.app.clone(),
@@ -115,7 +117,11 @@ pub async fn install(store: &Store, vault: &Vault, new: &NewConnection, now: Tim
     let numbers: Vec<NumberItem> = new.numbers.iter().map(number).collect();
     let attachment = |agent: &AgentId| Attachment { connection: new.id.clone(), agent: agent.clone(), inbound: true };
     let attachments: Vec<Attachment> = new.agent.iter().map(attachment).collect();
-    Ok(store.install(&connection, &app, &numbers, &attachments).await?)
+    let is_new = store.install(&connection, &app, &numbers, &attachments).await?;
+    if is_new {
+        catalogue::ask(queues, &connection.connection, now).await?;
+    }
+    Ok(is_new)
 }
 
 /// Puts another access token in the place of the one before: its generation grows, so that nobody goes on with the old one for long.
@@ -158,7 +164,8 @@ pub async fn stop(store: &Store, queues: &Queues, id: &ConnectionId, now: Timest
     }
 }
 
-/// A connection runs from `now` on: Meta has confirmed it and its numbers, so what was held against them is forgotten.
+/// A connection runs from `now` on: Meta has confirmed it and its numbers, so what was held against them is forgotten. Its templates are
+/// listed anew: while it did not run, nobody read them.
 ///
 /// # Errors
 /// [`ConnectionError`].
@@ -169,6 +176,7 @@ pub async fn run(store: &Store, queues: &Queues, id: &ConnectionId, now: Timesta
     for number in &connection.numbers {
         store.clear_number(number, &connection.id).await?;
     }
+    catalogue::ask(queues, &connection, now).await?;
     tell(store, queues, &connection, "Running.", now).await
 }
 
@@ -197,7 +205,8 @@ pub async fn fail(
         v: V1,
         tenant: connection.tenant.clone(),
         connection: connection.id.clone(),
-        heard_at: now,
+        // The same for the same ERROR, however often it is told.
+        heard_at: connection.lifecycle.stopped_at.unwrap_or(now),
         field: "connection_error".to_owned(),
         waba: Some(connection.waba.clone()),
         number: None,
@@ -227,8 +236,21 @@ pub async fn mark_number(
     let parts = ["number", number.as_str(), code.as_str(), time.as_str()];
     let what = Happened::NumberFault { number: number.clone(), code: fault.code, note };
     feed::tell(queues, &connection.tenant, &connection.id, at, &parts, what).await?;
+    fail_without_numbers(store, queues, connection, now).await
+}
+
+/// A connection of which no number can send is in ERROR.
+///
+/// # Errors
+/// [`ConnectionError`].
+pub(crate) async fn fail_without_numbers(
+    store: &Store,
+    queues: &Queues,
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<(), ConnectionError> {
     for it in &connection.numbers {
-        let usable = store.number(it, true).await?.is_some_and(|it| it.connection == connection.id && it.fault.is_none());
+        let usable = store.number(it, true).await?.is_some_and(|it| it.connection == connection.id && it.can_send());
         if usable {
             return Ok(());
         }

@@ -4,72 +4,37 @@ use domain::conversation::{Answerer, Conversation};
 use domain::ids::{ConnectionId, ConversationId, TenantId};
 use domain::time::Timestamp;
 
+use crate::SendError;
 use crate::feed;
 use crate::jobs::Happened;
 use crate::queues::{QueueError, Queues};
-use crate::redelivery::Retryable;
-use crate::store::{Store, StoreError};
-
-/// Why it could not be written down who answers.
-#[derive(Debug, thiserror::Error)]
-pub enum HandlingError {
-    /// The store failed.
-    #[error("who answers could not be kept")]
-    Store {
-        /// The cause.
-        #[from]
-        source: StoreError,
-    },
-    /// The feed did not take the event.
-    #[error("who answers could not be told")]
-    Feed {
-        /// The cause.
-        #[from]
-        source: QueueError,
-    },
-}
-
-impl Retryable for HandlingError {
-    fn is_retryable(&self) -> bool {
-        match self {
-            Self::Store { source } => source.is_retryable(),
-            Self::Feed { source } => source.is_retryable(),
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Store { source } => source.code(),
-            Self::Feed { source } => source.code(),
-        }
-    }
-}
+use crate::store::Store;
 
 /// A person takes the conversation, as of `at`, unless a later word was said. The conversation as it stands; `None` if there is none.
 ///
 /// # Errors
-/// [`HandlingError`].
+/// [`SendError`].
 pub async fn take(
     store: &Store,
     queues: &Queues,
     tenant: &TenantId,
     id: &ConversationId,
     at: Timestamp,
-) -> Result<Option<Conversation>, HandlingError> {
+) -> Result<Option<Conversation>, SendError> {
     handle(store, queues, tenant, id, Answerer::Person, at).await
 }
 
 /// The conversation goes back to the agent, as of `at`, unless a later word was said. The conversation as it stands; `None` if there is none.
 ///
 /// # Errors
-/// [`HandlingError`].
+/// [`SendError`].
 pub async fn release(
     store: &Store,
     queues: &Queues,
     tenant: &TenantId,
     id: &ConversationId,
     at: Timestamp,
-) -> Result<Option<Conversation>, HandlingError> {
+) -> Result<Option<Conversation>, SendError> {
     handle(store, queues, tenant, id, Answerer::Agent, at).await
 }
 
@@ -80,7 +45,7 @@ async fn handle(
     id: &ConversationId,
     by: Answerer,
     at: Timestamp,
-) -> Result<Option<Conversation>, HandlingError> {
+) -> Result<Option<Conversation>, SendError> {
     let change = |it: &mut Conversation| match by {
         Answerer::Person => it.take(at),
         Answerer::Agent => it.release(at),

@@ -12,7 +12,7 @@ use domain::message::{Content, Event, Preference, Profile, Referral};
 use domain::outgoing::Outgoing;
 use domain::refusal::Retry;
 use domain::status::{Fault, Pricing, State, Step};
-use domain::template::{Language, TemplateName, Values};
+use domain::template::{Category, Language, Status, TemplateName, Values};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -507,6 +507,56 @@ pub enum Happened {
         /// What to do.
         note: String,
     },
+    /// Meta judges a number otherwise, or lets it send otherwise.
+    #[serde(rename = "number.quality")]
+    NumberQuality {
+        /// The number.
+        number: NumberId,
+        /// What customers make of its messages, if Meta has said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quality: Option<connection::Quality>,
+        /// How many messages a second it may send and receive together, if Meta has said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        throughput: Option<u32>,
+    },
+    /// Whether a template may be sent has changed.
+    #[serde(rename = "template.status")]
+    TemplateStatus {
+        /// Its name.
+        template: TemplateName,
+        /// Its language.
+        language: Language,
+        /// Meta's word; only `APPROVED` may be sent. `DELETED` if Meta lists it no more.
+        status: Status,
+        /// The word before it; absent for a template that is new.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<Status>,
+    },
+    /// Meta has put a template into another category, which has another price.
+    #[serde(rename = "template.category")]
+    TemplateCategory {
+        /// Its name.
+        template: TemplateName,
+        /// Its language.
+        language: Language,
+        /// The category.
+        category: Category,
+        /// The category before it.
+        previous: Category,
+    },
+    /// Meta judges a template otherwise.
+    #[serde(rename = "template.quality")]
+    TemplateQuality {
+        /// Its name.
+        template: TemplateName,
+        /// Its language.
+        language: Language,
+        /// `GREEN`, `YELLOW`, `RED` or `UNKNOWN`.
+        quality: String,
+        /// The judgement before it, if there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<String>,
+    },
     /// A customer's word on marketing.
     #[serde(rename = "opt_out")]
     OptOut {
@@ -544,7 +594,8 @@ pub struct Probe {
     pub connection: ConnectionId,
     /// When the reason arose, in milliseconds since the Unix epoch.
     pub heard_at: Timestamp,
-    /// The webhook's field that is the reason (`account_update`, `phone_number_quality_update`, …), or `connection_error`.
+    /// The webhook's field that is the reason (`account_update`, `phone_number_quality_update`, …), or one of ours: `connection_error`,
+    /// `message_templates` (the list of templates may be out of date), `message_templates_asked_for` (a person wants it read again).
     pub field: String,
     /// The account.
     #[serde(default, skip_serializing_if = "Option::is_none")]

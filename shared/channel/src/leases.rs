@@ -36,7 +36,7 @@ impl Leases {
     ///
     /// # Errors
     /// [`StoreError`]; what was left over stays.
-    pub(crate) async fn places(&self, store: &Store, connection: &ConnectionId, count: usize) -> Result<Vec<u64>, StoreError> {
+    pub async fn places(&self, store: &Store, connection: &ConnectionId, count: usize) -> Result<Vec<u64>, StoreError> {
         let mut places = self.left_over(connection, count);
         let missing = u64::try_from(count - places.len()).unwrap_or(0);
         if missing > 0 {
@@ -59,7 +59,7 @@ impl Leases {
     }
 
     /// A place that was not used.
-    pub(crate) fn give_back(&self, connection: &ConnectionId, place: u64) {
+    pub fn give_back(&self, connection: &ConnectionId, place: u64) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).entry(connection.clone()).or_default().push(place);
     }
 
@@ -73,7 +73,7 @@ impl Leases {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn slots(
+    pub async fn slots(
         &self,
         store: &Store,
         number: &NumberId,
@@ -114,13 +114,14 @@ impl Leases {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn pause(&self, store: &Store, number: &NumberId, until: Timestamp) -> Result<(), StoreError> {
+    pub async fn pause(&self, store: &Store, number: &NumberId, until: Timestamp) -> Result<(), StoreError> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(number.clone(), until);
         store.pause(number, micros(until)).await
     }
 
     /// Is a number paused, as far as this container has heard? Its slots from before that are void.
-    pub(crate) fn is_paused(&self, number: &NumberId, now: Timestamp) -> bool {
+    #[must_use]
+    pub fn is_paused(&self, number: &NumberId, now: Timestamp) -> bool {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).get(number).is_some_and(|it| now < *it)
     }
 }

@@ -22,7 +22,7 @@ use crate::counts::Counts;
 use crate::directory::{Directory, KnownConnection};
 use crate::endings;
 use crate::feed::{self, body};
-use crate::handling::{self, HandlingError};
+use crate::handling;
 use crate::jobs::{Author, Happened, Reply};
 use crate::opaque;
 use crate::outbox::{AHEAD, Draft, Looked, Outbox, Outcome, SendError, credentials, recipient, writer};
@@ -48,13 +48,6 @@ pub enum ReplyError {
         #[source]
         source: SendError,
     },
-    /// Who answers could not be kept.
-    #[error("who answers could not be kept")]
-    Handling {
-        /// The cause.
-        #[from]
-        source: HandlingError,
-    },
 }
 
 impl<E: Into<SendError>> From<E> for ReplyError {
@@ -68,7 +61,6 @@ impl Retryable for ReplyError {
         match self {
             Self::NoConnection => false,
             Self::Send { source } => source.is_retryable(),
-            Self::Handling { source } => source.is_retryable(),
         }
     }
 
@@ -76,7 +68,6 @@ impl Retryable for ReplyError {
         match self {
             Self::NoConnection => "no_connection",
             Self::Send { source } => source.code(),
-            Self::Handling { source } => source.code(),
         }
     }
 }

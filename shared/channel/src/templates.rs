@@ -33,7 +33,7 @@ use crate::counts::Counts;
 use crate::directory::{Directory, KnownConnection};
 use crate::endings;
 use crate::feed::{self, body};
-use crate::handling::{self, HandlingError};
+use crate::handling;
 use crate::jobs::{Author, Happened, TemplateSend, To};
 use crate::leases::{Leases, counted};
 use crate::opaque;
@@ -77,13 +77,6 @@ pub enum TemplateError {
         #[source]
         source: SendError,
     },
-    /// Who answers could not be kept.
-    #[error("who answers could not be kept")]
-    Handling {
-        /// The cause.
-        #[from]
-        source: HandlingError,
-    },
     /// Others wrote the same conversation again and again.
     #[error("the conversation of a template moved under every try to reserve it")]
     Contended,
@@ -101,7 +94,6 @@ impl Retryable for TemplateError {
             Self::Malformed => false,
             Self::Contended => true,
             Self::Send { source } => source.is_retryable(),
-            Self::Handling { source } => source.is_retryable(),
         }
     }
 
@@ -110,7 +102,6 @@ impl Retryable for TemplateError {
             Self::Malformed => "malformed",
             Self::Contended => "item_contended",
             Self::Send { source } => source.code(),
-            Self::Handling { source } => source.code(),
         }
     }
 }
@@ -252,7 +243,7 @@ impl Templates<'_> {
             message = message.with_content(content.clone());
         }
         let draft = Draft { known: &known, key: key.clone(), message: message.clone(), looks_after: &LOOKS_AFTER };
-        let refused = match (checked, known.connection.lifecycle.sending(now)) {
+        let filled = match (checked, known.connection.lifecycle.sending(now)) {
             (Err(refusal), _) => Err(refusal),
             (Ok(_), Sending::Refused) => Err(Refusal::NotRunning),
             (Ok(_), Sending::Waits) => {
@@ -261,13 +252,9 @@ impl Templates<'_> {
             }
             (Ok(it), Sending::Allowed) => Ok(it),
         };
-        let resends = self.resends(&job).await?;
-        let filled = match refused {
+        let filled = match filled {
             Ok((it, _)) => it,
-            Err(refusal) => {
-                let outcome = self.refuse(&draft, &refusal, now).await?;
-                return Ok(ended(outcome));
-            }
+            Err(refusal) => return Ok(ended(self.refuse(&draft, &refusal, now).await?)),
         };
         // Most jobs are delivered once: only a later delivery may find a message of its own.
         if delivery.receive_count > 1
@@ -275,6 +262,7 @@ impl Templates<'_> {
         {
             return Ok(ended(outcome));
         }
+        let resends = self.resends(&job).await?;
         let numbers = self.directory.numbers(&known.connection, now).await?;
         let ready = Ready { job, key, message, filled, resends, stored, numbers, known, receive_count: delivery.receive_count };
         let usable = ready.usable();
@@ -318,6 +306,9 @@ impl Templates<'_> {
             }
             Found::Unlisted { .. } => return Ok(Checked::Refused(Refusal::TemplateMissing)),
         };
+        if connection.lifecycle.sending(now) == Sending::Allowed {
+            self.catalogue.keep_fresh(self.queues, connection, now).await?;
+        }
         if let Some(status) = template.refused_status() {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
         }
@@ -489,7 +480,7 @@ impl Templates<'_> {
     pub async fn finish(&self, planned: Planned) -> Result<Progress, TemplateError> {
         let Planned { ready, slot } = planned;
         let Some(slot) = slot else {
-            self.counts.one("slot.none");
+            self.counts.one("gcra.full");
             return Ok(Progress::Wait(no_slot_again(ready.receive_count, &ready.key.id)));
         };
         self.clock.until(slot.at).await;
@@ -553,6 +544,11 @@ impl Templates<'_> {
                 self.store.mark_active(&mut next.conversation, now).await?;
             }
             if next.conversation == ready.stored.conversation || self.store.keep_conversation(&mut next).await? {
+                match &ready.stored.conversation.sender {
+                    None => self.counts.one("sticky.assigned"),
+                    Some(it) if it.number != number => self.counts.one("sticky.reassigned"),
+                    Some(_) => {}
+                }
                 ready.stored = next;
                 return Ok(Ok(Reserved { admitted, number, to }));
             }
@@ -664,6 +660,9 @@ impl Templates<'_> {
         let ending = Ending { retry: Some(retry(refusal)), ..endings::of_refusal(refusal) };
         let outcome = self.outbox(&clock).refuse(draft, refusal, &ending, now).await?;
         if outcome == Outcome::Ended {
+            if matches!(refusal, Refusal::AwaitingReply { .. }) {
+                self.counts.one("guard.blocked");
+            }
             self.settle(draft, &draft.message, None).await?;
         }
         Ok(outcome)

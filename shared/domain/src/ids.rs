@@ -136,7 +136,15 @@ identifier!(
     |it| (1..=64).contains(&it.len()) && it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.'))
 );
 
-printable!(TenantId, ConnectionId, AgentId, AppId, WabaId, NumberId, ConversationId, MessageId);
+identifier!(
+    /// The name of a template. Names repeat across languages: name and [`Language`](crate::template::Language) together say which is meant.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components>
+    TemplateName, "template name", "1 to 512 of a to z, 0 to 9 and _",
+    |it| (1..=512).contains(&it.len()) && it.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+);
+
+printable!(TenantId, ConnectionId, AgentId, AppId, WabaId, NumberId, ConversationId, MessageId, TemplateName);
 personal!(Wamid);
 
 fn is_hash(text: &str) -> bool {

@@ -15,37 +15,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Malformed;
+pub use crate::ids::TemplateName;
 use crate::outgoing::Source;
 use crate::time::Timestamp;
 
 pub use self::fill::{Filled, FilledButton, FilledCard, FilledHeader, FilledInput, FilledText, Problem};
 pub use self::preview::{Preview, PreviewButton, PreviewCard, PreviewHeader, PreviewOffer};
 pub use self::variables::{Kind, Part, Place, Variable};
-
-/// The name of a template. Names repeat across languages: name and [`Language`] together say which template is meant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct TemplateName(String);
-
-impl TemplateName {
-    /// From text.
-    ///
-    /// # Errors
-    /// [`Malformed`] unless it is 1 to 512 of the characters `a` to `z`, `0` to `9` and `_`.
-    pub fn parse(text: impl Into<String>) -> Result<Self, Malformed> {
-        let text = text.into();
-        let is_name = (1..=512).contains(&text.len()) && text.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-        let malformed = Malformed { what: "template name", expected: "1 to 512 of a to z, 0 to 9 and _" };
-        if is_name { Ok(Self(text)) } else { Err(malformed) }
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// The language of a template, as Meta lists it: `es_MX`. Its webhooks write `es-MX`, which is the same.
 ///
@@ -74,27 +50,24 @@ impl Language {
     }
 }
 
-macro_rules! text_of {
-    ($($name:ident),+) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-        impl TryFrom<String> for $name {
-            type Error = Malformed;
-            fn try_from(text: String) -> Result<Self, Malformed> {
-                Self::parse(text)
-            }
-        }
-        impl From<$name> for String {
-            fn from(it: $name) -> Self {
-                it.0
-            }
-        }
-    )+};
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
-text_of!(TemplateName, Language);
+
+impl TryFrom<String> for Language {
+    type Error = Malformed;
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        Self::parse(text)
+    }
+}
+
+impl From<Language> for String {
+    fn from(it: Language) -> Self {
+        it.0
+    }
+}
 
 /// Whether a template may be sent. Only an approved one may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -10,17 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::customer::{Bsuid, Customer, Phone};
-use domain::ids::{NumberId, Wamid};
+use domain::ids::{NumberId, WabaId, Wamid};
 use domain::status::Fault;
 use domain::template::Filled;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 
 use crate::fault::{self, Class, GraphError, UNKNOWN_CODE, classify, without_explanation};
+use crate::numbers::{self, NumberState};
 use crate::outgoing;
 use crate::signature::appsecret_proof;
-use crate::templates;
+use crate::templates::{self, Page};
 use crate::wire::Object;
 
 /// Meta's address of the Graph API.
@@ -32,8 +33,23 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the answer to a mark as read: a send may wait behind it, and nothing is lost without it.
 pub const MARK_READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Largest answer that is read, in bytes.
+/// Largest answer to a send that is read, in bytes.
 const ANSWER_LIMIT: usize = 1 << 20;
+
+/// Largest list that is read, in bytes: a hundred templates of many cards are some megabytes.
+const READ_LIMIT: usize = 8 << 20;
+
+/// What we ask of each template.
+const TEMPLATE_FIELDS: &str = "id,name,language,status,category,parameter_format,components,quality_score";
+
+/// The same, and whether Meta made it by itself.
+const TEMPLATE_FIELDS_AND_SOURCE: &str = "id,name,language,status,category,parameter_format,components,quality_score,source";
+
+/// What we ask of a number.
+const NUMBER_FIELDS: &str = "id,status,quality_rating,throughput";
+
+/// Meta's code where a cursor is too old: the list is read from its start again.
+const CURSOR_EXPIRED: u32 = 131_059;
 
 /// Where the Graph API is, and how long we wait for it.
 #[derive(Debug, Clone)]
@@ -44,7 +60,7 @@ pub struct Settings {
     pub version: String,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Longest wait for the answer to a send, the connection included.
+    /// Longest wait for the answer to a send or a reading, the connection included.
     pub timeout: Duration,
     /// Longest wait for the answer to a mark as read, the connection included.
     pub mark_read_timeout: Duration,
@@ -101,6 +117,10 @@ impl Credentials {
     pub fn new(token: impl Into<String>, app_secret: Option<String>) -> Self {
         Self { token: token.into(), app_secret: app_secret.filter(|it| !it.is_empty()) }
     }
+
+    fn secrets(&self) -> [&str; 2] {
+        [&self.token, self.app_secret.as_deref().unwrap_or_default()]
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -135,6 +155,31 @@ pub enum Sent {
         /// What happened, for logs.
         why: &'static str,
     },
+}
+
+/// Why something could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What follows, as for a send; [`Class::Unknown`] if there is no answer, or none that can be read.
+    pub class: Class,
+    /// Meta's words, or ours where there are none.
+    pub fault: Fault,
+    /// The HTTP status; 0 if there is no answer.
+    pub http: u16,
+}
+
+impl Unread {
+    /// The cursor has expired: the list is to be read from its start again.
+    #[must_use]
+    pub fn is_of_cursor(&self) -> bool {
+        self.fault.code == CURSOR_EXPIRED
+    }
+
+    /// "Tried accessing nonexistent field (source)": <https://developers.facebook.com/docs/graph-api/guides/error-handling>.
+    fn is_of_source(&self) -> bool {
+        let words = [&self.fault.title, &self.fault.details];
+        self.fault.code == 100 && words.into_iter().flatten().any(|it| it.contains("(source)"))
+    }
 }
 
 /// A client of the Graph API. Cheap to clone; clones share their connections.
@@ -264,9 +309,7 @@ impl Graph {
                 Class::Unknown => Sent::Unknown { why: "Meta's answer broke off" },
                 class => Sent::Refused { class, fault: without_explanation(http), http },
             },
-            Exchange::Unsent { class, why } => {
-                Sent::Refused { class, fault: Fault { code: UNKNOWN_CODE, title: Some(why.to_owned()), details: None }, http: 0 }
-            }
+            Exchange::Unsent { class, why } => Sent::Refused { class, fault: unanswered(why), http: 0 },
             Exchange::Silence { why } => Sent::Unknown { why },
         }
     }
@@ -291,43 +334,108 @@ impl Graph {
     }
 
     async fn post(&self, through: Endpoint, number: &NumberId, credentials: &Credentials, body: &Value, timeout: Duration) -> Exchange {
-        let Ok(mut authorization) = HeaderValue::try_from(format!("Bearer {}", credentials.token)) else {
-            return Exchange::Unsent { class: Class::Credentials, why: "the access token holds characters that no token has" };
-        };
-        authorization.set_sensitive(true);
-        let mut url = format!("{}/{number}/{}", self.root, through.name());
-        if let Some(secret) = &credentials.app_secret {
-            url = format!("{url}?appsecret_proof={}", appsecret_proof(secret.as_bytes(), &credentials.token));
+        let request = self.client.post(format!("{}/{number}/{}", self.root, through.name()));
+        let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        exchange(request.timeout(timeout), credentials, ANSWER_LIMIT).await
+    }
+
+    /// A page of an account's templates: the first, or the one after the cursor `after`, which [`Page`] named.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/template-management>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn templates(&self, waba: &WabaId, credentials: &Credentials, after: Option<&str>) -> Result<Page, Unread> {
+        let listed = self.templates_with(waba, credentials, TEMPLATE_FIELDS_AND_SOURCE, after).await;
+        match listed {
+            // Where no template can be made without a person, the field may not be there: one that is not there fails the whole list.
+            Err(unread) if unread.is_of_source() => self.templates_with(waba, credentials, TEMPLATE_FIELDS, after).await,
+            other => other,
         }
-        let request = self.client.post(url).timeout(timeout).header(AUTHORIZATION, authorization).header(CONTENT_TYPE, "application/json");
-        match request.body(body.to_string()).send().await {
-            Ok(response) => read(response).await,
-            // The error itself holds the address with its query: it goes no further.
-            Err(error) if error.is_builder() => Exchange::Unsent { class: Class::Permanent, why: "the request could not be made" },
-            Err(error) if error.is_connect() => Exchange::Unsent { class: Class::NotSent, why: "no connection to Meta" },
-            Err(error) if error.is_timeout() => Exchange::Silence { why: "Meta did not answer in time" },
-            Err(_) => Exchange::Silence { why: "the connection to Meta broke off" },
+    }
+
+    async fn templates_with(&self, waba: &WabaId, credentials: &Credentials, fields: &str, after: Option<&str>) -> Result<Page, Unread> {
+        let mut query = vec![("fields", fields), ("limit", "100")];
+        query.extend(after.map(|it| ("after", it)));
+        self.get(&format!("{waba}/message_templates"), &query, credentials, templates::page).await
+    }
+
+    /// How a number stands.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn number(&self, number: &NumberId, credentials: &Credentials) -> Result<NumberState, Unread> {
+        self.get(number.as_str(), &[("fields", NUMBER_FIELDS)], credentials, numbers::state).await
+    }
+
+    /// One try to read what is there; `understand` answers nothing for what is something else.
+    async fn get<T>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        credentials: &Credentials,
+        understand: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, Unread> {
+        let request = self.client.get(format!("{}/{path}", self.root)).query(query).timeout(self.timeout);
+        let silent = |why: &str, class| Unread { class, fault: unanswered(why), http: 0 };
+        match exchange(request, credentials, READ_LIMIT).await {
+            Exchange::Answer { http, body } => {
+                let error = GraphError::parse_hiding(&body, &credentials.secrets());
+                if error.is_none() && (200..300).contains(&http) {
+                    let trouble = || Unread { class: Class::Unknown, fault: without_explanation(http), http };
+                    return understand(&body).ok_or_else(trouble);
+                }
+                let class = classify(http, error.as_ref());
+                Err(Unread { class, fault: error.map_or_else(|| without_explanation(http), |it| it.fault), http })
+            }
+            Exchange::Cut { http } => Err(Unread { class: by_http_status_only(http), fault: without_explanation(http), http }),
+            Exchange::Unsent { class, why } => Err(silent(why, class)),
+            Exchange::Silence { why } => Err(silent(why, Class::Unknown)),
         }
     }
 }
 
+/// Sends a request with what opens the Graph API, and reads the answer, if it is no longer than `limit` bytes.
+async fn exchange(request: RequestBuilder, credentials: &Credentials, limit: usize) -> Exchange {
+    let Ok(mut authorization) = HeaderValue::try_from(format!("Bearer {}", credentials.token)) else {
+        return Exchange::Unsent { class: Class::Credentials, why: "the access token holds characters that no token has" };
+    };
+    authorization.set_sensitive(true);
+    let secret = credentials.app_secret.as_ref();
+    let proof = secret.map(|it| ("appsecret_proof", appsecret_proof(it.as_bytes(), &credentials.token)));
+    match request.header(AUTHORIZATION, authorization).query(proof.as_slice()).send().await {
+        Ok(response) => read(response, limit).await,
+        // The error itself holds the address with its query: it goes no further.
+        Err(error) if error.is_builder() => Exchange::Unsent { class: Class::Permanent, why: "the request could not be made" },
+        Err(error) if error.is_connect() => Exchange::Unsent { class: Class::NotSent, why: "no connection to Meta" },
+        Err(error) if error.is_timeout() => Exchange::Silence { why: "Meta did not answer in time" },
+        Err(_) => Exchange::Silence { why: "the connection to Meta broke off" },
+    }
+}
+
 /// Reads an answer, as far as we read answers.
-async fn read(mut response: reqwest::Response) -> Exchange {
+async fn read(mut response: reqwest::Response, limit: usize) -> Exchange {
     let http = response.status().as_u16();
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_LIMIT => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= limit => body.extend_from_slice(&chunk),
             Ok(None) => return Exchange::Answer { http, body },
             Ok(Some(_)) | Err(_) => return Exchange::Cut { http },
         }
     }
 }
 
+/// Our words for what has none of Meta's.
+fn unanswered(why: &str) -> Fault {
+    Fault { code: UNKNOWN_CODE, title: Some(why.to_owned()), details: None }
+}
+
 /// What an answer to a send says, without what opens the Graph API.
 fn judged(http: u16, body: &[u8], credentials: &Credentials) -> Sent {
-    let secrets = [credentials.token.as_str(), credentials.app_secret.as_deref().unwrap_or_default()];
-    let error = GraphError::parse_hiding(body, &secrets);
+    let error = GraphError::parse_hiding(body, &credentials.secrets());
     if error.is_none() && (200..300).contains(&http) {
         return accepted(body).unwrap_or(Sent::Unknown { why: "Meta's answer names no message" });
     }

@@ -7,6 +7,7 @@ pub mod fault;
 #[doc(hidden)]
 pub mod fixtures;
 pub mod graph;
+pub mod numbers;
 pub mod outgoing;
 pub mod signature;
 pub mod templates;

@@ -3,52 +3,21 @@
 use std::collections::BTreeSet;
 
 use channel::jobs::{Author, Happened, TemplateSend, To};
-use channel::store::{MessageItem, TemplateItem};
+use channel::store::MessageItem;
 use domain::conversation::Standing;
 use domain::customer::Bsuid;
 use domain::ids::ConversationId;
 use domain::message::Preference;
 use domain::refusal::Retry;
-use domain::template::{Category, Component, Language, Status, Template, TemplateName, Texts, Value};
+use domain::template::{Texts, Value};
 use meta_sim::{Fault, Mode, demo_templates};
 use world::mapping::Freely;
-use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
+use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
 
 const OFFERED: &str = "< Hello Ana, everything is half price today.";
-
-/// Until the catalogue is read by itself.
-async fn listed(world: &World) {
-    for it in demo_templates() {
-        let (name, language) = (TemplateName::parse(it.name).expect("a name"), Language::parse(it.language).expect("a language"));
-        let category = match it.category.as_str() {
-            "MARKETING" => Category::Marketing,
-            "UTILITY" => Category::Utility,
-            _ => Category::Authentication,
-        };
-        let mut components = vec![Component::Body { text: it.components[0]["text"].as_str().expect("a text").to_owned() }];
-        if it.components.len() > 1 {
-            components.push(Component::Buttons { buttons: vec![domain::template::Button::Otp { text: "Copy code".to_owned() }] });
-        }
-        let template = Template {
-            id: it.id,
-            name: name.clone(),
-            language: language.clone(),
-            status: Status::Approved,
-            category,
-            quality: None,
-            format: domain::template::ParameterFormat::Positional,
-            is_hidden: false,
-            components,
-        };
-        let item = TemplateItem { template, changed_at: world.now(), stopped: None, mapping: None };
-        world.store.change_template(&connection_id(), &name, &language, |_| Some(item.clone())).await.expect("the store answers");
-    }
-    let item = channel::store::CatalogueItem { listed_at: world.now() };
-    world.store.note_catalogue(&connection_id(), item).await.expect("the store answers");
-}
 
 /// The codes of refusals and failures, in order.
 fn codes(world: &World) -> Vec<String> {
@@ -62,7 +31,6 @@ async fn standing(world: &World) -> Standing {
 #[tokio::test]
 async fn a_template_goes_out_and_its_ticks_come_back() {
     in_every_way(async |world: &World| {
-        listed(world).await;
         let job = TemplateSend { campaign: Some("spring".to_owned().try_into().expect("a label")), ..world.offer(ANA, 1) };
         world.campaigns(&job).await;
         world.settle().await;
@@ -88,7 +56,6 @@ async fn a_template_goes_out_and_its_ticks_come_back() {
 #[tokio::test]
 async fn nobody_gets_a_second_unanswered_template_within_a_day() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.agent_is_silent();
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE).await;
@@ -123,7 +90,6 @@ async fn nobody_gets_a_second_unanswered_template_within_a_day() {
 #[tokio::test]
 async fn a_definite_no_opens_the_guard_and_an_unknown_keeps_it() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.meta.fail_next(None, Some(1), Fault::Error { code: 132_007, subcode: None });
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE).await;
@@ -160,7 +126,6 @@ async fn a_definite_no_opens_the_guard_and_an_unknown_keeps_it() {
 #[tokio::test]
 async fn a_late_failure_opens_the_guard() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.meta.fail_next(None, Some(1), Fault::FailLater { code: 131_026 });
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE).await;
@@ -176,7 +141,6 @@ async fn a_late_failure_opens_the_guard() {
 #[tokio::test]
 async fn a_second_login_code_passes_and_neither_counts() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         for serial in 1..3 {
             world.campaigns(&world.login_code(ANA, serial)).await;
             world.pass(MINUTE).await;
@@ -195,7 +159,6 @@ async fn a_second_login_code_passes_and_neither_counts() {
 #[tokio::test]
 async fn a_login_code_needs_a_phone_number() {
     let world = World::new().await;
-    listed(&world).await;
     let to = To::Bsuid(Bsuid::parse("MX.9007199254740993").expect("an id"));
     world.campaigns(&TemplateSend { to: to.clone(), ..world.login_code(ANA, 1) }).await;
     world.campaigns(&TemplateSend { to, ..world.reminder(ANA, 2) }).await;
@@ -206,7 +169,6 @@ async fn a_login_code_needs_a_phone_number() {
 #[tokio::test]
 async fn who_opted_out_of_marketing_gets_none_until_they_opt_in() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.agent_is_silent();
         world.writes(ANA, "stop");
         world.settle().await;
@@ -236,7 +198,6 @@ async fn who_opted_out_of_marketing_gets_none_until_they_opt_in() {
 #[tokio::test]
 async fn who_must_not_be_contacted_gets_no_template_at_all() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.agent_is_silent();
         world.writes(ANA, "leave me alone");
         world.settle().await;
@@ -261,7 +222,6 @@ async fn metas_limit_of_marketing_is_kept_for_a_day_and_opens_the_guard() {
     for code in [131_049, 130_472] {
         for is_late in [false, true] {
             let world = World::new().await;
-            listed(&world).await;
             let fault = if is_late { Fault::FailLater { code } } else { Fault::Error { code, subcode: None } };
             world.meta.fail_next(None, Some(1), fault);
             world.campaigns(&world.offer(ANA, 1)).await;
@@ -283,7 +243,6 @@ async fn metas_limit_of_marketing_is_kept_for_a_day_and_opens_the_guard() {
 #[tokio::test]
 async fn an_opt_out_that_meta_knows_and_we_do_not_is_learnt_from_its_refusal() {
     let world = World::new().await;
-    listed(&world).await;
     world.meta.fail_next(None, Some(1), Fault::Error { code: 131_050, subcode: None });
     world.campaigns(&world.offer(ANA, 1)).await;
     world.pass(MINUTE).await;
@@ -296,7 +255,6 @@ async fn an_opt_out_that_meta_knows_and_we_do_not_is_learnt_from_its_refusal() {
 #[tokio::test]
 async fn a_step_of_a_campaign_reaches_a_customer_once_whatever_the_job() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         let step = |serial| TemplateSend { once: Some("welcome".to_owned().try_into().expect("a label")), ..world.reminder(ANA, serial) };
         // What was definitely not sent gives the step back.
         world.meta.fail_next(None, Some(1), Fault::Error { code: 132_007, subcode: None });
@@ -318,7 +276,6 @@ async fn a_step_of_a_campaign_reaches_a_customer_once_whatever_the_job() {
 #[tokio::test]
 async fn what_comes_too_late_is_not_sent() {
     let world = World::new().await;
-    listed(&world).await;
     let (old, limited) = (world.offer(ANA, 1), TemplateSend { not_after: Some(world.now().plus(HOUR)), ..world.offer(ANA, 2) });
     world.sleep(HOUR + SECOND).await;
     world.campaigns(&limited).await;
@@ -334,7 +291,6 @@ async fn what_comes_too_late_is_not_sent() {
 #[tokio::test]
 async fn first_sends_rotate_and_every_customer_keeps_their_number() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         let phones: Vec<String> = (0..10).map(|it| format!("3460011{it:04}")).collect();
         for (serial, phone) in phones.iter().enumerate() {
             world.campaigns(&world.offer(phone, u32::try_from(serial).expect("few"))).await;
@@ -359,7 +315,6 @@ async fn first_sends_rotate_and_every_customer_keeps_their_number() {
 #[tokio::test]
 async fn a_customer_who_writes_to_another_number_is_answered_by_that_one() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.agent_is_silent();
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE).await;
@@ -378,7 +333,6 @@ async fn a_customer_who_writes_to_another_number_is_answered_by_that_one() {
 #[tokio::test]
 async fn a_number_that_cannot_send_is_left_and_nothing_is_lost_with_it() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.meta.fail_next(Some(NUMBER), None, Fault::Error { code: 131_045, subcode: None });
         for serial in 0..4 {
             world.campaigns(&world.offer(&format!("346001110{serial:02}"), serial)).await;
@@ -395,7 +349,6 @@ async fn a_number_that_cannot_send_is_left_and_nothing_is_lost_with_it() {
 #[tokio::test]
 async fn a_number_that_is_told_to_slow_down_pauses_and_loses_nothing() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.meta.fail_next(None, Some(3), Fault::Error { code: 130_429, subcode: None });
         for serial in 0..6 {
             world.campaigns(&world.offer(&format!("346001110{serial:02}"), serial)).await;
@@ -408,9 +361,22 @@ async fn a_number_that_is_told_to_slow_down_pauses_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn slots_from_before_a_pause_are_void() {
+    let world = World::new().await;
+    world.meta.fail_next(Some(NUMBER), Some(1), Fault::Error { code: 130_429, subcode: None });
+    let jobs: Vec<TemplateSend> = (0..20).map(|it| world.offer(&format!("346001110{it:02}"), it)).collect();
+    let began_at = world.now().as_millis();
+    world.campaigns_all(&jobs).await;
+    world.pass(MINUTE * 2).await;
+    let (paused, other) = (world.meta.sends_of(NUMBER), world.meta.sends_of(OTHER_NUMBER));
+    assert_eq!((paused.len(), other.len()), (10, 10));
+    assert!(paused.iter().all(|it| *it >= began_at + 2_000), "{paused:?}");
+    assert!(other.iter().all(|it| *it < began_at + 2_000), "the other number goes on: {other:?}");
+}
+
+#[tokio::test]
 async fn a_template_that_meta_paused_is_not_tried_again() {
     let world = World::new().await;
-    listed(&world).await;
     world.meta.fail_next(None, Some(1), Fault::Error { code: 132_015, subcode: None });
     world.campaigns(&world.offer(ANA, 1)).await;
     world.pass(MINUTE).await;
@@ -425,7 +391,6 @@ async fn a_template_that_meta_paused_is_not_tried_again() {
 async fn what_meta_holds_is_told_as_held() {
     for is_delivered in [true, false] {
         let world = World::new().await;
-        listed(&world).await;
         world.meta.put_template(WABA, meta_sim::Template { held: true, ..demo_templates()[0].clone() });
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE * 3).await;
@@ -457,7 +422,6 @@ async fn a_body_that_breaks_the_schema_is_told_with_its_place_and_kept() {
 #[tokio::test]
 async fn what_leads_nowhere_is_refused_with_its_reason() {
     let world = World::new().await;
-    listed(&world).await;
     let connection = domain::ids::ConnectionId::parse("elsewhere").expect("an id");
     let conversation = ConversationId::parse("n".repeat(22)).expect("22 characters");
     let mut missing = world.offer(ANA, 3);
@@ -481,7 +445,6 @@ async fn what_leads_nowhere_is_refused_with_its_reason() {
 #[tokio::test]
 async fn while_the_connection_does_not_run_a_template_waits_ten_minutes() {
     in_each_way(async |world: &World| {
-        listed(world).await;
         world.stop().await;
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE * 5).await;
@@ -501,7 +464,6 @@ async fn while_the_connection_does_not_run_a_template_waits_ten_minutes() {
 #[tokio::test]
 async fn a_person_who_begins_a_conversation_has_it() {
     let world = World::new().await;
-    listed(&world).await;
     world.campaigns(&TemplateSend { author: Some(Author::Person("Eva".to_owned())), ..world.reminder(ANA, 1) }).await;
     world.pass(MINUTE).await;
     assert_eq!(world.history(ANA).await, ["< Hello Ana, we see you tomorrow. (Eva, Delivered)"]);
@@ -513,7 +475,6 @@ async fn a_person_who_begins_a_conversation_has_it() {
 #[tokio::test]
 async fn a_hundred_campaigns_for_one_customer_are_one_send() {
     let world = World::new().await;
-    listed(&world).await;
     let jobs: Vec<TemplateSend> = (0..100)
         .map(|it| TemplateSend { campaign: Some(format!("campaign {it}").try_into().expect("a label")), ..world.offer(ANA, it) })
         .collect();

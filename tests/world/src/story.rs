@@ -65,12 +65,13 @@ pub const CAMPAIGN_SHARE: f64 = 0.75;
 const ROUNDS: usize = 200;
 
 /// Whose calls are held to which function's role.
-const ROLES: [(&str, &str); 5] = [
+const ROLES: [(&str, &str); 6] = [
     ("webhook", "WebhookFunction"),
     ("inbound", "InboundFunction"),
     ("replies", "RepliesFunction"),
     ("templates", "TemplatesFunction"),
     ("statuses", "StatusesFunction"),
+    ("health", "HealthFunction"),
 ];
 
 /// The simulator's clock is the world's.
@@ -182,12 +183,14 @@ impl World {
             template,
         };
         assert!(world.install(connection).await, "an empty store takes the connection");
+        // Its templates are listed before any story begins.
+        world.mappings.settle(Delivery::Once).await;
         world
     }
 
     /// Writes a connection that runs, with its app, numbers and agent.
     pub async fn install(&self, connection: &NewConnection) -> bool {
-        connections::install(&self.store, &self.vault, connection, self.now()).await.expect("the store answers")
+        connections::install(&self.store, &self.queues, &self.vault, connection, self.now()).await.expect("the store answers")
     }
 
     /// The time.
@@ -603,6 +606,7 @@ impl Parts<'_> {
             .with(Queue::Turns, name("TurnsQueue"))
             .with(Queue::Events, name("EventsQueue"))
             .with(Queue::Probes, name("ProbesQueue"))
+            .with_dead_letters(Queue::Probes, name("ProbesDeadLetters"))
             .with(Queue::Quarantine, name("QuarantineQueue"));
         Queues::new(self.engine.sdk_config(who).build(), urls)
     }
@@ -624,8 +628,10 @@ impl Parts<'_> {
         let inbound = Rc::new(inbound::Handles::over(self.store("inbound"), self.queues("inbound")));
         let statuses = Rc::new(statuses::Handles::over(self.store("statuses"), self.queues("statuses")));
         let replies = Rc::new(replies::Handles::over(self.store("replies"), self.queues("replies"), vault(), graph));
+        let graph = Graph::new(&self.graph()).expect("settings on this machine");
+        let health = Rc::new(health::Handles::over(self.store("health"), self.queues("health"), vault(), graph));
         let now = |clock: &Clock| Timestamp::from_millis(clock.now_ms());
-        let (a, b, c, d) = (self.clock.clone(), self.clock.clone(), self.clock.clone(), self.clock.clone());
+        let [a, b, c, d, e] = std::array::from_fn(|_| self.clock.clone());
         let templates = Rc::clone(templates);
         let handlers = BTreeMap::from([
             (
@@ -640,6 +646,13 @@ impl Parts<'_> {
                 handler(move |event| {
                     let (handles, at) = (statuses.clone(), now(&b));
                     async move { Ok::<_, anyhow::Error>(statuses::handle(&handles, event, at, None).await) }
+                }),
+            ),
+            (
+                "HealthFunction".to_owned(),
+                handler(move |event| {
+                    let (handles, at) = (health.clone(), now(&e));
+                    async move { Ok::<_, anyhow::Error>(health::handle(&handles, event, at, None).await) }
                 }),
             ),
             (

@@ -3,6 +3,7 @@
 use domain::connection::{Connection, Quality, State};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
+use meta::numbers::NumberState;
 use serde::{Deserialize, Serialize};
 
 use super::dynamo::{Condition, Range, Read, Update, Versioned, Write, Written};
@@ -75,19 +76,31 @@ pub struct NumberItem {
     /// Meta's judgement, if it has said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
+    /// Meta's word for how it stands, if it has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// When that was read from Meta.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Timestamp>,
 }
+
+/// The words for a number that can neither send nor receive. A number that is `FLAGGED` or `RESTRICTED` still answers, and of a word that
+/// is new to us Meta's answer to a send says what it means.
+///
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers>
+const OUT_OF_USE: [&str; 6] = ["DISCONNECTED", "PENDING", "BANNED", "MIGRATED", "DELETED", "UNVERIFIED"];
 
 impl NumberItem {
     /// A number that a connection claims at `claimed_at`.
     #[must_use]
     pub fn claimed(id: NumberId, connection: ConnectionId, agent: Option<AgentId>, claimed_at: Timestamp) -> Self {
-        Self { id, connection, claimed_at, agent, fault: None, throughput: None, quality: None }
+        Self { id, connection, claimed_at, agent, fault: None, throughput: None, quality: None, status: None, read_at: None }
     }
 
     /// Can it send, as far as is known?
     #[must_use]
     pub fn can_send(&self) -> bool {
-        self.fault.is_none()
+        self.fault.is_none() && self.status.as_deref().is_none_or(|it| !OUT_OF_USE.contains(&it))
     }
 
     /// How many messages a second it may send and receive together.
@@ -242,22 +255,38 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets the fault of a number, while it is the connection's.
+    /// Notes how a number stands at Meta, while it is the connection's and unless a later reading is noted. What Meta did not say stays.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn clear_number(&self, number: &NumberId, connection: &ConnectionId) -> Result<(), StoreError> {
-        let update = Update::existing().remove("fault").when("connection", connection)?;
+    pub async fn note_number(
+        &self,
+        number: &NumberId,
+        connection: &ConnectionId,
+        state: &NumberState,
+        read_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut update = Update::existing().set("read_at", &read_at)?.when("connection", connection)?;
+        update = update.when_absent_or_below("read_at", read_at.as_millis());
+        if let Some(it) = state.per_second {
+            update = update.set("throughput", &it)?;
+        }
+        if let Some(it) = &state.quality {
+            update = update.set("quality", it)?;
+        }
+        if let Some(it) = &state.status {
+            update = update.set("status", it)?;
+        }
         let _: Result<NumberItem, Option<NumberItem>> = self.dynamo.update(&keys::number(number), update).await?;
         Ok(())
     }
 
-    /// Notes how many messages a second a number may send and receive together, while it is the connection's.
+    /// Forgets what keeps a number from sending, while it is the connection's.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn note_throughput(&self, number: &NumberId, connection: &ConnectionId, per_second: u32) -> Result<(), StoreError> {
-        let update = Update::existing().set("throughput", &per_second)?.when("connection", connection)?;
+    pub async fn clear_number(&self, number: &NumberId, connection: &ConnectionId) -> Result<(), StoreError> {
+        let update = Update::existing().remove("fault").remove("status").remove("read_at").when("connection", connection)?;
         let _: Result<NumberItem, Option<NumberItem>> = self.dynamo.update(&keys::number(number), update).await?;
         Ok(())
     }

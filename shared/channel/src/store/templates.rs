@@ -19,6 +19,9 @@ pub struct TemplateItem {
     /// Meta refused a send of it since: it is not sent until Meta says that it may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
+    /// Since when Meta lets it be sent again after it did not: what was refused before that is out of date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed_at: Option<Timestamp>,
     /// The values that were last given to it, for the next who fills it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Values>,
@@ -65,35 +68,37 @@ impl Store {
     }
 
     /// Changes a template's item as it is now; what `change` answers `None` for is left as it is. The item as it stands afterwards.
+    /// `change` tells what it changes before it is written: it is asked again if another was faster.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn change_template(
+    /// [`StoreError`], or that of `change`.
+    pub async fn change_template<E: From<StoreError>>(
         &self,
         connection: &ConnectionId,
         name: &TemplateName,
         language: &Language,
-        change: impl Fn(Option<&TemplateItem>) -> Option<TemplateItem>,
-    ) -> Result<Option<TemplateItem>, StoreError> {
+        change: impl AsyncFn(Option<&TemplateItem>) -> Result<Option<TemplateItem>, E>,
+    ) -> Result<Option<TemplateItem>, E> {
         let key = keys::template(connection, name, language);
         for _ in 0..RACES {
             let found: Option<Versioned<TemplateItem>> = self.dynamo.get(&key, Read::Strong).await?;
-            let Some(next) = change(found.as_ref().map(|it| &it.value)) else { return Ok(found.map(|it| it.value)) };
+            let Some(next) = change(found.as_ref().map(|it| &it.value)).await? else { return Ok(found.map(|it| it.value)) };
             let (version, condition) = found.map_or((0, Condition::Absent), |it| (it.version, Condition::Version(it.version)));
             let written: Written<TemplateItem> = self.dynamo.put(&key, &next, Some(version + 1), None, condition).await?;
             if matches!(written, Written::Done) {
                 return Ok(Some(next));
             }
         }
-        Err(StoreError::Contended { what: "template" })
+        Err(StoreError::Contended { what: "template" }.into())
     }
 
-    /// Forgets a template that Meta does not list any more.
+    /// Forgets a template that Meta does not list any more, unless it was listed otherwise since it was read.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn forget_template(&self, connection: &ConnectionId, name: &TemplateName, language: &Language) -> Result<(), StoreError> {
-        self.dynamo.delete(&keys::template(connection, name, language)).await
+    pub async fn forget_template(&self, connection: &ConnectionId, item: &TemplateItem) -> Result<(), StoreError> {
+        let key = keys::template(connection, &item.template.name, &item.template.language);
+        self.dynamo.delete_when(&key, "changed_at", &item.changed_at).await
     }
 
     /// When a connection's templates were last read, if they were.

@@ -1,0 +1,260 @@
+//! A reason to look at how a connection stands with Meta, and what is read again from Meta for it.
+//!
+//! Meta's webhooks on accounts, templates and numbers come late and out of order: what they say is a reason to read, never what is kept.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::connection::State;
+use domain::ids::ConnectionId;
+use domain::time::Timestamp;
+use meta::fault::Class;
+use meta::graph::{Graph, Unread};
+use meta::{templates, webhook};
+
+use crate::catalogue::{self, CatalogueError, Refreshed, Why};
+use crate::connections::{self, ConnectionError};
+use crate::counts::Counts;
+use crate::directory::{Directory, DirectoryError, KnownConnection};
+use crate::endings;
+use crate::jobs::Probe;
+use crate::numbers;
+use crate::queues::Queues;
+use crate::redelivery::{Delivery, Progress, Retryable};
+use crate::store::{Store, StoreError};
+
+/// What Meta did not answer is asked again after this long, doubled with every delivery…
+const AGAIN: Duration = Duration::from_secs(5);
+/// …and at most after this long: Meta counts an account's calls by the hour.
+const AGAIN_AT_MOST: Duration = Duration::from_mins(15);
+
+/// Why a probe did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    /// The connection could not be looked up.
+    #[error("the connection of a probe could not be looked up")]
+    Directory {
+        /// The cause.
+        #[from]
+        source: DirectoryError,
+    },
+    /// The connection or its numbers could not be changed.
+    #[error("how a connection stands could not be kept")]
+    Connection {
+        /// The cause.
+        #[from]
+        source: ConnectionError,
+    },
+    /// The templates could not be kept.
+    #[error("what was read of templates could not be kept")]
+    Catalogue {
+        /// The cause.
+        #[from]
+        source: CatalogueError,
+    },
+    /// The Logs could not be written.
+    #[error("the Logs of a connection could not be written")]
+    Logs {
+        /// The cause.
+        #[from]
+        source: StoreError,
+    },
+}
+
+impl HealthError {
+    fn cause(&self) -> &dyn Retryable {
+        match self {
+            Self::Directory { source } => source,
+            Self::Connection { source } => source,
+            Self::Catalogue { source } => source,
+            Self::Logs { source } => source,
+        }
+    }
+}
+
+impl Retryable for HealthError {
+    fn is_retryable(&self) -> bool {
+        self.cause().is_retryable()
+    }
+
+    fn code(&self) -> &'static str {
+        self.cause().code()
+    }
+}
+
+/// The handles of the checks.
+pub struct Health<'a> {
+    /// Templates, numbers, connections and their Logs.
+    pub store: &'a Store,
+    /// The feed, and the probes.
+    pub queues: &'a Queues,
+    /// Connections with their tokens.
+    pub directory: &'a Directory,
+    /// Meta.
+    pub graph: &'a Graph,
+    /// What is counted.
+    pub counts: &'a Counts,
+    /// Of the probes of a batch, those of one connection are looked at one by one: what the first reads is known to the next.
+    pub turns: &'a Turns,
+}
+
+/// Whose turn it is, by connection.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<HashMap<ConnectionId, Arc<futures::lock::Mutex<()>>>>);
+
+impl Turns {
+    fn of(&self, connection: &ConnectionId) -> Arc<futures::lock::Mutex<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(connection.clone()).or_default().clone()
+    }
+}
+
+/// What a probe is a reason for.
+enum Subject {
+    Templates(Why),
+    Numbers,
+    /// A person looks at it.
+    Person,
+}
+
+impl Subject {
+    fn of(probe: &Probe) -> Self {
+        match probe.field.as_str() {
+            catalogue::ASKED_FOR => Self::Templates(Why::Person),
+            "message_template_status_update" => {
+                let named = templates::named(&probe.value);
+                Self::Templates(named.map_or(Why::Outdated, |(name, language)| Why::Status(name, language)))
+            }
+            catalogue::FIELD
+            | "message_template_quality_update"
+            | "message_template_components_update"
+            | "template_category_update"
+            | "template_correct_category_detection" => Self::Templates(Why::Outdated),
+            "phone_number_quality_update" | "phone_number_name_update" => Self::Numbers,
+            _ => Self::Person,
+        }
+    }
+}
+
+impl Health<'_> {
+    /// Looks at a connection for this reason.
+    ///
+    /// # Errors
+    /// [`HealthError`]: the next delivery goes on.
+    pub async fn look(&self, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        let known = self.directory.connection(&probe.connection, now).await?.filter(|it| it.connection.tenant == probe.tenant);
+        let Some(known) = known else { return Ok(Progress::Done) };
+        let subject = Subject::of(probe);
+        if let Subject::Person = subject {
+            self.store.log(&probe.connection, probe.heard_at, &line(probe)).await?;
+            return Ok(Progress::Done);
+        }
+        let turn = self.turns.of(&probe.connection);
+        let _turn = turn.lock().await;
+        // What does not run is not read: the start reads it.
+        let Some(known) = self.running(known, now).await? else { return Ok(Progress::Done) };
+        let Err(unread) = self.read(&known, &subject, probe, now).await? else { return Ok(Progress::Done) };
+        if !is_refusal(&unread) {
+            return self.unread(&known, &unread, delivery, now).await;
+        }
+        // Credentials that were replaced since they were read are read again and tried once.
+        let fresh = self.directory.connection_afresh(&probe.connection, now).await?.filter(|it| it.has_other_credentials(&known));
+        let Some(fresh) = fresh else { return self.unread(&known, &unread, delivery, now).await };
+        match self.read(&fresh, &subject, probe, now).await? {
+            Ok(()) => Ok(Progress::Done),
+            Err(unread) => self.unread(&fresh, &unread, delivery, now).await,
+        }
+    }
+
+    /// The connection, if it runs: a no is looked at afresh.
+    async fn running(&self, known: Arc<KnownConnection>, now: Timestamp) -> Result<Option<Arc<KnownConnection>>, DirectoryError> {
+        let runs = |it: &Arc<KnownConnection>| it.connection.lifecycle.state == State::Running;
+        if runs(&known) {
+            return Ok(Some(known));
+        }
+        Ok(self.directory.connection_afresh(&known.connection.id, now).await?.filter(runs))
+    }
+
+    async fn read(
+        &self,
+        known: &KnownConnection,
+        subject: &Subject,
+        probe: &Probe,
+        now: Timestamp,
+    ) -> Result<Result<(), Unread>, HealthError> {
+        match subject {
+            Subject::Templates(why) => {
+                match catalogue::refresh(self.store, self.queues, self.graph, known, (why, probe.heard_at), now).await? {
+                    Refreshed::Known => self.counts.one("health.templates_known"),
+                    Refreshed::Listed => self.counts.one("health.templates_listed"),
+                    Refreshed::Unread(unread) => return Ok(Err(unread)),
+                }
+                Ok(Ok(()))
+            }
+            Subject::Numbers => Ok(numbers::read(self.store, self.queues, self.graph, known, probe.heard_at, now).await?),
+            Subject::Person => Ok(Ok(())),
+        }
+    }
+
+    /// Meta did not let us read: later if that may help, else a person is told.
+    async fn unread(&self, known: &KnownConnection, unread: &Unread, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        let (connection, Unread { class, fault, http }) = (&known.connection, unread);
+        tracing::info!(connection.id = %connection.id, meta.code = fault.code, http, "Meta did not let us read, with {}", fault.code);
+        self.counts.one("health.unread");
+        let why = format!("{} (code {}).", endings::note(fault), fault.code);
+        if is_refusal(unread) {
+            let why = format!("Meta refused to be read: {why} {}", connections::what_to_do(*class));
+            connections::fail(self.store, self.queues, &connection.id, connection.token_generation, &why, now).await?;
+            return Ok(Progress::Done);
+        }
+        if is_passing(unread) {
+            return Ok(Progress::Wait(pause(delivery.receive_count)));
+        }
+        self.store.log(&connection.id, now, &format!("Meta does not say how templates and numbers stand: {why}")).await?;
+        Ok(Progress::Done)
+    }
+}
+
+/// Does Meta refuse the token or the account?
+fn is_refusal(unread: &Unread) -> bool {
+    matches!(unread.class, Class::Credentials | Class::Account)
+}
+
+/// May the same be read later?
+fn is_passing(unread: &Unread) -> bool {
+    match unread.class {
+        Class::NotSent | Class::Pair | Class::Unknown | Class::Later => true,
+        Class::Window
+        | Class::Permanent
+        | Class::MarketingLimit
+        | Class::OptedOut
+        | Class::TemplateMissing
+        | Class::TemplatePaused
+        | Class::TemplateDisabled
+        | Class::Number
+        | Class::Credentials
+        | Class::Account
+        | Class::Fix => unread.is_of_cursor(),
+    }
+}
+
+fn pause(receive_count: u32) -> Duration {
+    AGAIN.saturating_mul(1 << receive_count.saturating_sub(1).min(10)).min(AGAIN_AT_MOST)
+}
+
+/// What a person reads in the Logs: the field and its event, nothing of what Meta sent beside.
+fn line(probe: &Probe) -> String {
+    let event = webhook::event(&probe.value).map(|it| format!(" {it}")).unwrap_or_default();
+    format!("To be looked at: {}{event}.", probe.field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_quarter_of_an_hour() {
+        let pauses = [1, 2, 3, 8, 9, 1_000].map(|it| pause(it).as_secs());
+        assert_eq!(pauses, [5, 10, 20, 640, 900, 900]);
+    }
+}
