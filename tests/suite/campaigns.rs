@@ -10,7 +10,6 @@ use serde_json::Value;
 use world::mapping::Freely;
 use world::story::{World, number};
 
-use crate::flows::templates::listed;
 
 /// What campaigns may send from one number in a second: three quarters of Meta's 80.
 const CAMPAIGN_RATE: usize = 60;
@@ -62,7 +61,6 @@ async fn a_campaign_in_every_trouble_reaches_each_customer_once() {
     let customers: u32 = std::env::var("JOBS").ok().and_then(|it| it.parse().ok()).unwrap_or(2_000);
     let t0 = std::time::Instant::now();
     let world = World::with_numbers(4).await;
-    listed(&world).await;
     world.meta.fail_share(None, 0.3, Fault::CutAfter);
     world.meta.fail_share(None, 0.05, Fault::Error { code: 130_429, subcode: None });
     world.meta.fail_share(None, 0.005, Fault::Server { status: 503, accepted: true });

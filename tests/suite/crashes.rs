@@ -16,7 +16,6 @@ use world::story::{ANA, NUMBER, OTHER_NUMBER, World};
 use world::wire::{Fault, Faults, Rule};
 
 use crate::difference;
-use crate::flows::templates::listed;
 use crate::person::{ANAS_ID, BEAS_ID, NEW_PHONE, Tells, bea_gets_anas_number, enters, writes_as};
 use crate::sends::states;
 
@@ -260,7 +259,6 @@ async fn wherever_the_function_dies_a_template_goes_out_once_and_keeps_or_gives_
         for engine in [Engine::DynamoDb, Engine::Sqs] {
             for (call, fault) in (0..).flat_map(|call| [Fault::CutBefore, Fault::CutAfter].map(|fault| (call, fault))) {
                 let world = World::new().await;
-                listed(&world).await;
                 let at = format!("at call {call} to {engine:?}, {fault:?}, with {met:?} at Meta");
                 let ended = template_ends(&world, engine, call, fault, met.clone()).await;
                 let is_right = match ended.0 {

@@ -14,7 +14,6 @@ use world::orders::{Orders, by_chance};
 use world::story::{NUMBER, OTHER_NUMBER, World};
 use world::wire::{Fault, Rule};
 
-use crate::flows::templates::listed;
 
 /// How many orders are tried where there are too many to try all.
 const SEEDS: u32 = 60;
@@ -22,7 +21,6 @@ const SEEDS: u32 = 60;
 /// A world in which all that is remembered is warm, and nobody answers.
 async fn warm() -> World {
     let world = World::new().await;
-    listed(&world).await;
     world.agent_is_silent();
     for (customer, number) in [("34699000001", NUMBER), ("34699000002", OTHER_NUMBER)] {
         world.campaigns(&world.offer(customer, 1)).await;

@@ -12,7 +12,6 @@ use serde_json::json;
 use world::dynamo::Units;
 use world::story::{ANA, NUMBER, OTHER_NUMBER, World, answer};
 
-use crate::flows::templates::listed;
 
 /// The functions, as their calls are booked.
 const FUNCTIONS: [&str; 5] = ["webhook", "inbound", "replies", "templates", "statuses"];
@@ -205,7 +204,6 @@ async fn bill_of_templates(world: &World, customers: &[String]) -> Bill {
 /// A world whose templates are listed, and whose function has sent some.
 async fn campaigning() -> World {
     let world = World::new().await;
-    listed(&world).await;
     let before: Vec<String> = (0..10).map(|it| format!("34699000{it:03}")).collect();
     bill_of_templates(&world, &before).await;
     world.clock.advance(Duration::from_secs(1));

@@ -128,7 +128,12 @@ impl World {
 
     /// A world with another Meta.
     pub async fn of(delivery: Delivery, setup: Setup) -> Self {
-        Self::made(delivery, setup, Settings::meta("v25.0").timeout, &demo()).await
+        Self::connected(delivery, setup, &demo()).await
+    }
+
+    /// A world with another Meta and, in place of the demo connection, another one to it.
+    pub async fn connected(delivery: Delivery, setup: Setup, connection: &NewConnection) -> Self {
+        Self::made(delivery, setup, connection, Settings::meta("v25.0").timeout).await
     }
 
     /// A world whose demo connection has so many numbers: [`number`] of 1, of 2, and so on.
@@ -137,15 +142,15 @@ impl World {
         let mut setup = Setup::demo();
         setup.numbers = Setup::of(setup.apps[0].clone(), WABA, ACCESS_TOKEN, &ids.iter().map(String::as_str).collect::<Vec<_>>()).numbers;
         let numbers = ids.into_iter().map(|it| NumberId::parse(it).expect("an id")).collect();
-        Self::made(Delivery::Once, setup, Settings::meta("v25.0").timeout, &NewConnection { numbers, ..demo() }).await
+        Self::connected(Delivery::Once, setup, &NewConnection { numbers, ..demo() }).await
     }
 
     /// A world in which we wait for Meta's answer for a second only: for stories in which it does not come.
     pub async fn impatient(delivery: Delivery) -> Self {
-        Self::made(delivery, Setup::demo(), Duration::from_secs(1), &demo()).await
+        Self::made(delivery, Setup::demo(), &demo(), Duration::from_secs(1)).await
     }
 
-    async fn made(delivery: Delivery, setup: Setup, graph_timeout: Duration, connection: &NewConnection) -> Self {
+    async fn made(delivery: Delivery, setup: Setup, connection: &NewConnection, graph_timeout: Duration) -> Self {
         let template = Template::load().expect("the template is understood");
         let clock = Clock::turned();
         let dynamo = Dynamo::new(&clock).expect("an engine in memory");
@@ -186,7 +191,7 @@ impl World {
             meta,
             template,
         };
-        assert!(world.install(connection).await, "an empty store takes the demo connection");
+        assert!(world.install(connection).await, "an empty store takes the connection");
         world
     }
 
@@ -721,7 +726,9 @@ pub fn agent_id() -> AgentId {
     AgentId::parse("example").expect("an id")
 }
 
-fn vault() -> Vault {
+/// What opens the secrets that are installed.
+#[must_use]
+pub fn vault() -> Vault {
     // Thirty-two bytes of nothing: there is nothing to protect here.
     Vault::new(MASTER_KEY_ID, &Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).expect("a key")
 }
