@@ -470,14 +470,7 @@ impl Teller<'_> {
         self.say("template.status", before, it, &word, what).await
     }
 
-    async fn say(
-        &self,
-        kind: &str,
-        before: Option<&TemplateItem>,
-        it: &Template,
-        word: &str,
-        what: Happened,
-    ) -> Result<(), QueueError> {
+    async fn say(&self, kind: &str, before: Option<&TemplateItem>, it: &Template, word: &str, what: Happened) -> Result<(), QueueError> {
         let era = before.map(TemplateItem::era).unwrap_or_default();
         let parts = [kind, it.name.as_str(), it.language.as_str(), word, era.as_str()];
         feed::tell(self.queues, self.tenant, self.connection, self.at, &parts, what).await

@@ -89,13 +89,7 @@ pub struct NewConnection {
 ///
 /// # Errors
 /// [`ConnectionError`].
-pub async fn install(
-    store: &Store,
-    queues: &Queues,
-    vault: &Vault,
-    new: &NewConnection,
-    now: Timestamp,
-) -> Result<bool, ConnectionError> {
+pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewConnection, now: Timestamp) -> Result<bool, ConnectionError> {
     let of_app = |field| AdditionalData::of_app(new.app.as_str(), field);
     let app = App {
         id: new.app.clone(),

@@ -197,13 +197,7 @@ impl Health<'_> {
     }
 
     /// Meta did not let us read: later if that may help, else a person is told.
-    async fn unread(
-        &self,
-        known: &KnownConnection,
-        unread: &Unread,
-        delivery: &Delivery,
-        now: Timestamp,
-    ) -> Result<Progress, HealthError> {
+    async fn unread(&self, known: &KnownConnection, unread: &Unread, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
         let (connection, Unread { class, fault, http }) = (&known.connection, unread);
         tracing::info!(connection.id = %connection.id, meta.code = fault.code, http, "Meta did not let us read, with {}", fault.code);
         self.counts.one("health.unread");

@@ -748,7 +748,10 @@ mod tests {
         let request = server.request();
         let proof = appsecret_proof(b"an-app-secret", "a-token");
         assert!(request.starts_with("GET /v25.0/200300400500600/message_templates?fields=id%2Cname%2C"), "{request}");
-        assert!(request.contains(&format!("%2Csource&limit=100&after=QV%26fields%3Dname&appsecret_proof={proof} HTTP/1.1\r\n")), "{request}");
+        assert!(
+            request.contains(&format!("%2Csource&limit=100&after=QV%26fields%3Dname&appsecret_proof={proof} HTTP/1.1\r\n")),
+            "{request}"
+        );
         assert!(request.contains("authorization: Bearer a-token\r\n"), "{request}");
     }
 
