@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
-use meta_sim::Inbound;
+use meta_sim::{Edit, Inbound};
 use serde_json::{Value, json};
-use world::story::{ANA, NUMBER, OTHER_NUMBER, World};
+use world::story::campaigns::{LANGUAGE, LOGIN, OFFER, REMINDER};
+use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World};
 use world::wire::{Fault, Faults, Rule};
 
 use crate::difference;
@@ -224,6 +225,23 @@ async fn wherever_a_function_dies_corrections_echoes_and_calls_are_kept_once() {
             writes_as(world, ANA, Tells::Both, "who is this?");
             passes(world).await;
             assert_eq!(world.words_told(), ["hello"], "a person has it");
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_what_meta_changes_of_templates_is_known_and_told() {
+    dies_everywhere(&["health"], |world| {
+        Box::pin(async {
+            world.clock.advance(Duration::from_secs(1));
+            assert!(world.meta.edit_template(WABA, REMINDER, LANGUAGE, &Edit::Category { category: "MARKETING".to_owned() }));
+            assert!(world.meta.edit_template(WABA, LOGIN, LANGUAGE, &Edit::Deleted));
+            assert!(world.meta.set_template_status(WABA, OFFER, LANGUAGE, "PAUSED"));
+            passes(world).await;
+            let told = world.events().into_iter().map(|it| serde_json::to_value(it).expect("JSON")["type"].to_string());
+            let told: Vec<String> = told.filter(|it| it.starts_with("\"template")).collect();
+            assert_eq!(told.len(), 3, "each once, however often it is told: {told:?}");
         })
     })
     .await;

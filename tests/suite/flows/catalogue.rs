@@ -161,6 +161,17 @@ async fn a_template_that_is_deleted_is_gone() {
 }
 
 #[tokio::test]
+async fn beside_what_cannot_be_read_nothing_is_taken_for_gone() {
+    in_every_way(async |world: &World| {
+        world.meta.put_template(WABA, Template::of_body("9001", "No Name At All", LANGUAGE, "Hello."));
+        edits(world, OFFER, &Edit::Deleted).await;
+        assert!(known(world, OFFER).await.is_some());
+        assert_eq!(told(world), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_was_stopped_by_a_refused_send_goes_on_when_meta_or_a_person_says_so() {
     in_each_way(async |world: &World| {
         let stopped = ["spring_offer Paused after Some(Approved)", "spring_offer Approved after Some(Paused)"];
