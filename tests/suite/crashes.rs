@@ -10,9 +10,10 @@ use std::time::Duration;
 use channel::store::MessageItem;
 use domain::status::Phase;
 use futures::future::LocalBoxFuture;
-use meta_sim::Inbound;
+use meta_sim::{Edit, Inbound};
 use serde_json::{Value, json};
-use world::story::{ANA, NUMBER, OTHER_NUMBER, World};
+use world::story::campaigns::{LANGUAGE, LOGIN, OFFER, REMINDER};
+use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World};
 use world::wire::{Fault, Faults, Rule};
 
 use crate::difference;
@@ -281,4 +282,21 @@ async fn wherever_the_function_dies_a_template_goes_out_once_and_keeps_or_gives_
     }
     // A death between claim and send leaves a send of which nobody knows; nothing else costs one.
     println!("{endings:#?}");
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_what_meta_changes_of_templates_is_known_and_told() {
+    dies_everywhere(&["health"], |world| {
+        Box::pin(async {
+            world.clock.advance(Duration::from_secs(1));
+            assert!(world.meta.edit_template(WABA, REMINDER, LANGUAGE, &Edit::Category { category: "MARKETING".to_owned() }));
+            assert!(world.meta.edit_template(WABA, LOGIN, LANGUAGE, &Edit::Deleted));
+            assert!(world.meta.set_template_status(WABA, OFFER, LANGUAGE, "PAUSED"));
+            passes(world).await;
+            let told = world.events().into_iter().map(|it| serde_json::to_value(it).expect("JSON")["type"].to_string());
+            let told: Vec<String> = told.filter(|it| it.starts_with("\"template")).collect();
+            assert_eq!(told.len(), 3, "each once, however often it is told: {told:?}");
+        })
+    })
+    .await;
 }

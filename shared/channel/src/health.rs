@@ -244,7 +244,7 @@ fn pause(receive_count: u32) -> Duration {
 
 /// What a person reads in the Logs: the field and its event, nothing of what Meta sent beside.
 fn line(probe: &Probe) -> String {
-    let event = webhook::event(&probe.value).map(|it| format!(" {it}")).unwrap_or_default();
+    let event = webhook::event_word(&probe.value).map(|it| format!(" {it}")).unwrap_or_default();
     format!("To be looked at: {}{event}.", probe.field)
 }
 

@@ -730,6 +730,84 @@ mod tests {
         assert_eq!(graph(&server.base_url).mark_read(&number(), &credentials(), &wamid, false).await, Err(Class::Unknown));
     }
 
+    async fn page(server: &Server, after: Option<&str>) -> Result<Page, Unread> {
+        let waba = WabaId::parse("200300400500600").expect("an id");
+        graph(&server.base_url).templates(&waba, &credentials(), after).await
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_by_its_cursor_and_never_by_metas_link() {
+        let body = serde_json::json!({ "data": [{ "id": "8", "name": "visit_reminder", "language": "en_US", "status": "APPROVED",
+                "category": "UTILITY", "components": [] }, { "id": "9" }],
+            "paging": { "cursors": { "after": "QVFI/+=&x" }, "next": "https://graph.facebook.com/?access_token=a-token" } });
+        let server = Server::with("200 OK", &body.to_string());
+        let page = page(&server, Some("QV&fields=name")).await.expect("a page");
+        assert_eq!((page.templates.len(), page.skipped, page.after.as_deref()), (1, 1, Some("QVFI/+=&x")));
+        assert!(!format!("{page:?}").contains("a-token"));
+
+        let request = server.request();
+        let proof = appsecret_proof(b"an-app-secret", "a-token");
+        assert!(request.starts_with("GET /v25.0/200300400500600/message_templates?fields=id%2Cname%2C"), "{request}");
+        assert!(
+            request.contains(&format!("%2Csource&limit=100&after=QV%26fields%3Dname&appsecret_proof={proof} HTTP/1.1\r\n")),
+            "{request}"
+        );
+        assert!(request.contains("authorization: Bearer a-token\r\n"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_says_why() {
+        let large = format!("{{\"data\":[]}}{}", " ".repeat(READ_LIMIT));
+        let cases = [
+            ("400 Bad Request", r#"{"error":{"code":80007,"message":"too many calls"}}"#, Class::NotSent, 80_007),
+            ("401 Unauthorized", named(ANSWERS, "error_token_expired"), Class::Credentials, 190),
+            ("400 Bad Request", r#"{"error":{"code":131059,"message":"expired"}}"#, Class::Permanent, 131_059),
+            ("503 Service Unavailable", "<html>", Class::Unknown, UNKNOWN_CODE),
+            ("200 OK", "{}", Class::Unknown, UNKNOWN_CODE),
+            ("200 OK", large.as_str(), Class::Unknown, UNKNOWN_CODE),
+        ];
+        for (http, body, class, code) in cases {
+            let unread = page(&Server::with(http, body), None).await.expect_err("no page");
+            assert_eq!((unread.class, unread.fault.code), (class, code), "{http} {}", &body[..body.len().min(80)]);
+            assert!(http.starts_with(&unread.http.to_string()), "{http}");
+            assert_eq!(unread.is_of_cursor(), code == 131_059);
+        }
+        let silent = page(&Server::answering(Vec::new()), None).await.expect_err("no answer");
+        assert_eq!((silent.class, silent.http), (Class::Unknown, 0));
+        let just_fits = format!("{{\"data\":[]}}{}", " ".repeat(READ_LIMIT - 11));
+        assert!(page(&Server::with("200 OK", &just_fits), None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_number_is_read() {
+        let body = r#"{"id":"700800900100200","status":"CONNECTED","quality_rating":"GREEN","throughput":{"level":"STANDARD"}}"#;
+        let server = Server::with("200 OK", body);
+        let state = graph(&server.base_url).number(&number(), &credentials()).await.expect("a number");
+        assert_eq!((state.status.as_deref(), state.per_second), (Some("CONNECTED"), Some(80)));
+        let request = server.request();
+        assert!(request.starts_with("GET /v25.0/700800900100200?fields=id%2Cstatus%2Cquality_rating%2Cthroughput&appsecret_"), "{request}");
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the server is joined")]
+    async fn where_a_field_is_not_there_the_list_is_read_without_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let base_url = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = std::thread::spawn(move || {
+            let error = r#"{"error":{"code":100,"message":"(#100) Tried accessing nonexistent field (source)"}}"#;
+            for (http, body) in [("400 Bad Request", error), ("200 OK", r#"{"data":[]}"#)] {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let asked_for = read_request(&mut stream).contains("source");
+                let answer = format!("HTTP/1.1 {http}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).expect("the client reads");
+                assert_eq!(asked_for, http != "200 OK");
+            }
+        });
+        let waba = WabaId::parse("200300400500600").expect("an id");
+        assert_eq!(graph(&base_url).templates(&waba, &credentials(), None).await, Ok(Page::default()));
+        server.join().expect("it was asked so");
+    }
+
     #[test]
     fn tokens_go_to_meta_or_to_this_machine_where_allowed() {
         let is_taken = |base_url: &str, allow_loopback| {

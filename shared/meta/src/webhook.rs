@@ -115,7 +115,7 @@ pub struct Notice {
 /// What the value of a notice calls its event (`DISABLED_UPDATE`), or its decision: a word of Meta's and nothing that was written by
 /// anybody.
 #[must_use]
-pub fn event(value: &str) -> Option<String> {
+pub fn event_word(value: &str) -> Option<String> {
     let value = Object::parse(value)?;
     let word = value.words("event").or_else(|| value.words("decision"))?;
     let is_word = word.len() <= 64 && word.bytes().all(|it| it.is_ascii_uppercase() || it == b'_');

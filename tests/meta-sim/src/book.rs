@@ -546,6 +546,9 @@ pub(crate) struct Book {
     #[serde(default)]
     pub(crate) counts: Counts,
     pub(crate) faults: Faults,
+    /// How many of the next cursors have expired.
+    #[serde(default)]
+    pub(crate) expired_cursors: u32,
     pub(crate) outbox: Outbox,
     pub(crate) user_ids: bool,
     pub(crate) auto_read: bool,

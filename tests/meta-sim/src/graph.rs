@@ -300,7 +300,13 @@ impl Book {
         self.count_call(now_ms, call.credentials(), id)?;
         let body = match (call.method, rest) {
             (Method::Get, "phone_numbers") => self.phone_numbers(id, call)?,
-            (Method::Get, "message_templates") => self.message_templates(id, call)?,
+            (Method::Get, "message_templates") => {
+                if call.query.contains_key("after") && self.expired_cursors > 0 {
+                    self.expired_cursors -= 1;
+                    return Err(Refusal::with(131_059, "The cursor is invalid or has expired."));
+                }
+                self.message_templates(id, call)?
+            }
             (Method::Get, "subscribed_apps") => self.subscribed_apps(&account),
             (Method::Post, "subscribed_apps") => {
                 let url = call.body["override_callback_uri"].as_str().unwrap_or_default();

@@ -363,6 +363,11 @@ impl Simulator {
         self.look(|book, _| book.faults.met(fault))
     }
 
+    /// The next `times` cursors with which a list of templates is read have expired.
+    pub fn expire_cursors(&self, times: u32) {
+        self.change(|book, _| book.expired_cursors = times);
+    }
+
     /// Forgets one fault, or all.
     pub fn clear_faults(&self, id: Option<u64>) {
         self.change(|book, _| book.faults.clear(id));

@@ -784,11 +784,15 @@ pub fn counts() -> Counts {
 
 /// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
 /// was asked), what was leased, and what is sealed under a fresh nonce.
-const VARIES: [&str; 14] = [
+const VARIES: [&str; 18] = [
     "free_at_us",
     "next",
     "version",
     "heard_at",
+    "listed_at",
+    "changed_at",
+    "freed_at",
+    "read_at",
     "claimed_at",
     "accepted_at",
     "ended_at",

@@ -723,3 +723,14 @@ proptest! {
         prop_assert!(heard.len() <= 3);
     }
 }
+
+#[test]
+fn an_event_is_a_word_of_metas_and_nothing_else() {
+    let word = event_word;
+    assert_eq!(word(r#"{"event":"DISABLED_UPDATE","about":"x"}"#).as_deref(), Some("DISABLED_UPDATE"));
+    assert_eq!(word(r#"{"display_phone_number":"15550100001","decision":"APPROVED"}"#).as_deref(), Some("APPROVED"));
+    let long = format!(r#"{{"event":"{}"}}"#, "A".repeat(65));
+    for value in ["", "[]", "{}", r#"{"event":""}"#, r#"{"event":"call 34600111222"}"#, r#"{"event":{"A":"B"}}"#, &long] {
+        assert_eq!(word(value), None, "{value}");
+    }
+}
