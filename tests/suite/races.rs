@@ -14,7 +14,6 @@ use world::orders::{Orders, by_chance};
 use world::story::{NUMBER, OTHER_NUMBER, World};
 use world::wire::{Fault, Rule};
 
-
 /// How many orders are tried where there are too many to try all.
 const SEEDS: u32 = 60;
 

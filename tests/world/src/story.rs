@@ -382,15 +382,17 @@ impl World {
     }
 
     async fn hear_events(&self) {
+        let queue = &self.template.queue("EventsQueue").name;
         loop {
-            let received = self.queues.receive(Queue::Events, 10, Duration::ZERO).await.expect("the queue answers");
+            let received = self.sqs.receive(queue, 10, sqs::Order::Arrival);
             if received.is_empty() {
                 return;
             }
-            for message in received {
-                self.events.borrow_mut().push(serde_json::from_str(&message.body).expect("an event"));
-                self.queues.delete(Queue::Events, &message.receipt_handle).await.expect("the queue answers");
-            }
+            let text = |it: &Value, name: &str| it[name].as_str().expect("a text").to_owned();
+            let told = received.iter().map(|it| serde_json::from_str::<FeedEvent>(&text(it, "Body")).expect("an event"));
+            self.events.borrow_mut().extend(told);
+            let receipts: Vec<String> = received.iter().map(|it| text(it, "ReceiptHandle")).collect();
+            self.sqs.delete(queue, &receipts);
         }
     }
 
