@@ -21,7 +21,7 @@ use crate::{in_each_way, in_every_way};
 const OFFERED: &str = "< Hello Ana, everything is half price today.";
 
 /// Until the catalogue is read by itself.
-async fn listed(world: &World) {
+pub(crate) async fn listed(world: &World) {
     for it in templates() {
         world.meta.put_template(WABA, it.clone());
         let (name, language) = (TemplateName::parse(it.name).expect("a name"), Language::parse(it.language).expect("a language"));
