@@ -187,6 +187,7 @@ async fn an_agents_reply_does_not_wait_behind_a_hundred_thousand_templates() {
     let (before, after) = (sends.iter().filter(|it| **it < line.at).count(), sends.iter().filter(|it| **it > line.at).count());
     println!("the reply went out {} ms after it was queued, after {before} and before {after} sends of its number", line.at - reply_ms);
     assert!(line.at - reply_ms <= 34, "two slots of a campaign are 34 ms");
-    assert!(before > 60 && after > 30, "it went out between the campaign's: {before} before, {after} after");
+    assert!(before >= 170 && after >= 55, "it went out between the campaign's: {before} before, {after} after");
+    assert_eq!(world.meta.throttled_of(NUMBER), 0, "campaigns leave room for it");
     world.may_leave_messages();
 }
