@@ -1,5 +1,5 @@
 # `make run`: the whole system on this machine. `make test`: all tests. `make check`: what must hold before a merge.
-# `make bench`: what sending costs and how fast it is, each figure beside its goal; RUNS="campaign --jobs 20000" chooses.
+# `make bench`: what sending costs and how fast it is, each figure beside its goal; RUNS="campaign --jobs 20000" chooses, LOCAL=1 adds the local stack.
 # Each installs what it needs under the target directory. Needed before: Rust, a C compiler, Python 3.11 with venv.
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(CARGO_TARGET_DIR)/venv
@@ -23,8 +23,8 @@ check: $(call stamp,requirements) $(call stamp,requirements-check) $(DENY)
 	$(VENV)/bin/cfn-lint infra/template.yaml
 	@if $(DENY) fetch db; then $(DENY) check; else \
 	  echo "== The advisory database is out of reach: licences, bans and sources only"; $(DENY) check licenses bans sources; fi
-bench:
-	cargo bench --package bench --profile bench-world -- $(RUNS)
+bench: $(if $(LOCAL),setup)
+	cargo bench --package bench --profile bench-world -- $(or $(RUNS),campaign faults parts) $(if $(LOCAL),local)
 build: $(call stamp,requirements) $(call stamp,requirements-build)
 	PATH="$(VENV)/bin:$$PATH" cargo lambda build --release --arm64 --lambda-dir target/lambda $(FUNCTIONS:%=--package %)
 fmt:

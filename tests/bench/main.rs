@@ -1,10 +1,12 @@
 //! The load generator: what sending costs and how fast it is, as counts and ratios, each beside its goal. Ends in failure if one is missed.
 //!
 //! `campaign`: a campaign beside customers who are answered, in the world of the suite, whose clock is turned. `faults`: the same with
-//! everything going wrong. `parts`: what the parts of the code take, in nanoseconds. Without a name: all of these.
+//! everything going wrong. `parts`: what the parts of the code take, in nanoseconds. Without a name: these three. `local`: a small campaign on
+//! the local stack.
 
 mod campaign;
 mod goals;
+mod local;
 mod parts;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,8 +25,8 @@ fn main() -> Result<()> {
             "--jobs" => scale.jobs = value()?,
             "--numbers" => scale.numbers = value()?,
             "--per-second" => scale.per_second = u32::try_from(value()?)?,
-            "campaign" | "faults" | "parts" => runs.push(word),
-            other => bail!("{other} is none of: campaign, faults, parts, --jobs N, --numbers N, --per-second N"),
+            "campaign" | "faults" | "parts" | "local" => runs.push(word),
+            other => bail!("{other} is none of: campaign, faults, parts, local, --jobs N, --numbers N, --per-second N"),
         }
     }
     if runs.is_empty() {
@@ -37,6 +39,7 @@ fn main() -> Result<()> {
         match run.as_str() {
             "campaign" => runtime.block_on(campaign::campaign(&scale, &mut findings)),
             "faults" => runtime.block_on(campaign::faults(&scale, &mut findings)),
+            "local" => runtime.block_on(local::local(&mut findings))?,
             _ => runtime.block_on(parts::parts(&mut findings))?,
         }
         println!();
