@@ -1,4 +1,5 @@
 # `make run`: the whole system on this machine. `make test`: all tests. `make check`: what must hold before a merge.
+# `make bench`: what sending costs and how fast it is, each figure beside its goal; RUNS="campaign --jobs 20000" chooses, LOCAL=1 adds the local stack.
 # Each installs what it needs under the target directory. Needed before: Rust, a C compiler, Python 3.11 with venv.
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(CARGO_TARGET_DIR)/venv
@@ -6,7 +7,7 @@ DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 FUNCTIONS := webhook inbound replies templates statuses health
 # A stamp carries the checksum of the pinned versions that were installed.
 stamp = $(VENV)/$(1)-$(shell cksum < infra/$(1).txt | cut -d ' ' -f 1)
-.PHONY: run test check build setup fmt clean
+.PHONY: run test check bench build setup fmt clean
 
 run: setup
 	@exec $(CARGO_TARGET_DIR)/debug/local
@@ -22,6 +23,8 @@ check: $(call stamp,requirements) $(call stamp,requirements-check) $(DENY)
 	$(VENV)/bin/cfn-lint infra/template.yaml
 	@if $(DENY) fetch db; then $(DENY) check; else \
 	  echo "== The advisory database is out of reach: licences, bans and sources only"; $(DENY) check licenses bans sources; fi
+bench: $(if $(LOCAL),setup)
+	cargo bench --package bench --profile bench-world -- $(or $(RUNS),campaign faults parts) $(if $(LOCAL),local)
 build: $(call stamp,requirements) $(call stamp,requirements-build)
 	PATH="$(VENV)/bin:$$PATH" cargo lambda build --release --arm64 --lambda-dir target/lambda $(FUNCTIONS:%=--package %)
 fmt:

@@ -4,8 +4,11 @@
 //! in `replies`, where a call to Meta may lie between the two: there each call is lost on its way too. However a function died, the story must
 //! end the same.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use channel::store::MessageItem;
+use domain::status::Phase;
 use futures::future::LocalBoxFuture;
 use meta_sim::{Edit, Inbound};
 use serde_json::{Value, json};
@@ -228,6 +231,57 @@ async fn wherever_a_function_dies_corrections_echoes_and_calls_are_kept_once() {
         })
     })
     .await;
+}
+
+/// Long enough for a template's queue to deliver again what was being handled, and for a send of unknown outcome to be looked for.
+const A_LONGER_WHILE: Duration = Duration::from_mins(12);
+
+/// How one template to one customer ended, however its function died and whatever became of its one send: the state of its message, how
+/// many reached the customer, and whether it waits for an answer.
+async fn template_ends(world: &World, engine: Engine, call: u64, fault: Fault, met: Option<meta_sim::Fault>) -> (Phase, usize, bool) {
+    if let Some(met) = met {
+        world.meta.fail_next(None, Some(1), met);
+    }
+    engine.faults(world).reset_calls();
+    engine.faults(world).add(Rule::every(fault).by("templates").after(call).times(1));
+    world.campaigns(&world.offer(ANA, 1)).await;
+    world.pass(A_LONGER_WHILE).await;
+    let conversation = world.conversation(ANA).await;
+    let kept = world.store.newest_messages(conversation.everywhere(), 10).await.expect("the store answers");
+    let [(_, MessageItem::Outbound(message))] = kept.as_slice() else { panic!("one message, but {kept:?}") };
+    (message.phase, world.meta.received(ANA).len(), conversation.unanswered.is_some())
+}
+
+#[tokio::test]
+async fn wherever_the_function_dies_a_template_goes_out_once_and_keeps_or_gives_back_its_reservation() {
+    let refused = meta_sim::Fault::Error { code: 132_007, subcode: None };
+    let mut endings = BTreeSet::new();
+    for met in [None, Some(meta_sim::Fault::CutBefore), Some(meta_sim::Fault::CutAfter), Some(refused)] {
+        for engine in [Engine::DynamoDb, Engine::Sqs] {
+            for (call, fault) in (0..).flat_map(|call| [Fault::CutBefore, Fault::CutAfter].map(|fault| (call, fault))) {
+                let world = World::new().await;
+                let at = format!("at call {call} to {engine:?}, {fault:?}, with {met:?} at Meta");
+                let ended = template_ends(&world, engine, call, fault, met.clone()).await;
+                let is_right = match ended.0 {
+                    Phase::Accepted => ended.1 == 1 && ended.2,
+                    // Nobody knows, so nobody writes again.
+                    Phase::Unconfirmed => ended.1 == 0 && ended.2,
+                    Phase::Failed => ended.1 == 0 && !ended.2,
+                    Phase::Sending | Phase::Held | Phase::Released => false,
+                };
+                assert!(is_right, "{at}, it ended as {ended:?}");
+                assert!(world.accepted().0 <= 1, "{at}: a send was accepted twice");
+                endings.insert(format!("{met:?}: {:?}", ended.0));
+                let calls: u64 = engine.faults(&world).calls_by("templates").values().sum();
+                if calls <= call {
+                    assert!(call > 0, "there is no place to die");
+                    break;
+                }
+            }
+        }
+    }
+    // A death between claim and send leaves a send of which nobody knows; nothing else costs one.
+    println!("{endings:#?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ mod numbers;
 mod people;
 mod replies;
 mod stops;
-mod templates;
+pub(crate) mod templates;
 mod window;
 
 use std::time::Duration;

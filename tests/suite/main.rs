@@ -1,5 +1,6 @@
 //! One test binary for all of it: stories, contracts, the template's wiring.
 
+mod campaigns;
 mod contracts;
 mod crashes;
 mod flows;
@@ -8,6 +9,7 @@ mod leases;
 mod local_stack;
 mod meta_contract;
 mod person;
+mod races;
 mod sends;
 mod templates;
 mod tidy;

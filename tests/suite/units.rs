@@ -13,7 +13,7 @@ use world::dynamo::Units;
 use world::story::{ANA, NUMBER, OTHER_NUMBER, World, answer};
 
 /// The functions, as their calls are booked.
-const FUNCTIONS: [&str; 4] = ["webhook", "inbound", "replies", "statuses"];
+const FUNCTIONS: [&str; 5] = ["webhook", "inbound", "replies", "templates", "statuses"];
 
 /// What a story has cost each function.
 #[derive(Debug)]
@@ -188,4 +188,44 @@ async fn what_is_remembered_of_a_connection_is_read_again_after_some_seconds_onc
     // The number and its connection, strongly; then the address and the conversation; the second and third message bear the second of the first.
     assert_eq!(bill.read("inbound"), 2.0 + 1.5 + 2.0, "{bill:#?}");
     assert_eq!(bill.write("inbound"), 6.0);
+}
+
+/// What a batch of 25 templates to these customers costs, all that is remembered being warm.
+async fn bill_of_templates(world: &World, customers: &[String]) -> Bill {
+    let serials = 1_u32..;
+    let jobs: Vec<_> = customers.iter().zip(serials).map(|(who, serial)| world.offer(who, serial)).collect();
+    world.campaigns_all(&jobs).await;
+    let bill = bill(world, || {}).await;
+    assert!(customers.iter().all(|it| world.meta.received(it).len() == 1), "all went out");
+    bill
+}
+
+/// A world whose templates are listed, and whose function has sent some.
+async fn campaigning() -> World {
+    let world = World::new().await;
+    let before: Vec<String> = (0..10).map(|it| format!("34699000{it:03}")).collect();
+    bill_of_templates(&world, &before).await;
+    world.clock.advance(Duration::from_secs(1));
+    world
+}
+
+#[tokio::test]
+async fn a_template_costs_three_writes_and_its_share_of_the_leases() {
+    let customers: Vec<String> = (0..25).map(|it| format!("34611000{it:03}")).collect();
+    let world = campaigning().await;
+    for (who, number) in customers.iter().zip([NUMBER, OTHER_NUMBER].into_iter().cycle()) {
+        world.begins_conversation(who, number).await;
+    }
+    let known = bill_of_templates(&world, &customers).await;
+    // One for the slots of each of the two numbers.
+    assert_eq!(known.write("templates"), 3.0 * 25.0 + 2.0, "{known:#?}");
+    assert_eq!(known.read("templates"), 1.5 * 25.0, "{known:#?}");
+    // What shows that a number is idle is one refused write; a campaign that runs keeps it busy.
+    assert!(known.units["templates"].refused <= 2, "{known:#?}");
+    println!("25 templates to known customers: {:?}", known.units);
+    let world = campaigning().await;
+    let new = bill_of_templates(&world, &customers).await;
+    // The address on top: its state is what reserves. One more for places in the rotation.
+    assert_eq!(new.write("templates"), 4.0 * 25.0 + 3.0, "{new:#?}");
+    println!("25 templates to new customers: {:?}", new.units);
 }

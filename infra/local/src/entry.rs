@@ -43,6 +43,9 @@ pub(crate) fn functions(settings: &Settings, stack: &Stack, variable: impl Fn(&s
     for name in TOOLCHAIN {
         environment.extend(variable(name).map(|value| (name.to_owned(), value)));
     }
+    if !settings.campaign_share.is_empty() {
+        environment.insert("CAMPAIGN_SHARE".to_owned(), settings.campaign_share.clone());
+    }
     let ours = [
         ("CARGO_TARGET_DIR", settings.places.target.display().to_string()),
         ("GRAPH_URL", format!("http://{}", settings.meta_sim)),

@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) has_agent: bool,
     /// Whether the state of earlier runs is thrown away first. `FRESH=1`.
     pub(crate) is_fresh: bool,
+    /// Which part of a number's throughput campaigns may use, if not what the template says. `CAMPAIGN_SHARE`.
+    pub(crate) campaign_share: String,
     /// Where programs, state and logs lie.
     pub(crate) places: Places,
 }
@@ -110,6 +112,7 @@ impl Settings {
             state: reader.text("LOCAL_STATE", &places.target.join("local").to_string_lossy()).into(),
             has_agent: reader.text("EXAMPLE_AGENT", "1") != "0",
             is_fresh: reader.text("FRESH", "0") == "1",
+            campaign_share: reader.text("CAMPAIGN_SHARE", ""),
             places,
         };
         if reader.mistakes.is_empty() { Ok(settings) } else { Err(reader.mistakes) }

@@ -67,10 +67,14 @@ async fn led(store: &Store, connection: &ConnectionId, address: &Address, fresh:
     if let Some(it) = store.conversation(&id).await? {
         return Ok(Some(it));
     }
+    Ok(Some(empty(id, connection, address)))
+}
+
+/// A conversation of which nothing is kept but that this address leads to it. Since when is not known: any evidence is newer.
+fn empty(id: ConversationId, connection: &ConnectionId, address: &Address) -> Stored {
     let mut empty = Stored::unwritten(id, connection.clone());
-    // That it leads here is all that is known of it, and since when is not: any evidence is newer.
     empty.conversation.add_address(address, Timestamp::default());
-    Ok(Some(empty))
+    empty
 }
 
 /// Takes in that an address is this conversation's customer's, as of `at`.
@@ -85,7 +89,8 @@ pub async fn belong(store: &Store, mut home: Stored, address: &Address, at: Time
         let connection = home.conversation.connection.clone();
         let other = match store.lead(&connection, address, true).await? {
             Some(id) if id != home.conversation.id => {
-                store.conversation(&id).await?.or_else(|| Some(Stored::unwritten(id, connection.clone())))
+                // Whoever has just begun it has written no more than the address, which a merge must take along.
+                Some(store.conversation(&id).await?.unwrap_or_else(|| empty(id, &connection, address)))
             }
             Some(_) | None => None,
         };

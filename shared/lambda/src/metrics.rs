@@ -64,6 +64,13 @@ pub fn flush(now: i64) {
     }
 }
 
+/// What was counted since the last time, by name and over all dimensions, for whoever looks at it in this process instead of in CloudWatch.
+#[must_use]
+pub fn take() -> BTreeMap<&'static str, u64> {
+    let mut metrics = METRICS.lock().unwrap_or_else(PoisonError::into_inner);
+    metrics.as_mut().map(Metrics::take).unwrap_or_default()
+}
+
 /// Which dimensions a count has, in their order.
 type Dimensions = Vec<(Dimension, String)>;
 
@@ -84,6 +91,15 @@ impl Metrics {
         dimensions.sort();
         let count = self.counts.entry(dimensions).or_default().entry(name).or_default();
         *count = count.saturating_add(value);
+    }
+
+    fn take(&mut self) -> BTreeMap<&'static str, u64> {
+        let mut sums: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (name, value) in std::mem::take(&mut self.counts).into_values().flatten() {
+            let sum = sums.entry(name).or_default();
+            *sum = sum.saturating_add(value);
+        }
+        sums
     }
 
     /// One line for each set of dimensions; each line is written whole, so that no log line falls into it.
@@ -169,6 +185,16 @@ mod tests {
             }),
         ];
         assert_eq!(lines(&mut metrics), expected);
+    }
+
+    #[test]
+    fn what_is_taken_is_summed_over_dimensions_and_gone() {
+        let mut metrics = Metrics::new("templates");
+        metrics.count("slot.wasted", 1, &[]);
+        metrics.count("send.accepted", 2, &[(Dimension::Kind, "template")]);
+        metrics.count("send.accepted", 3, &[(Dimension::Kind, "reply")]);
+        assert_eq!(metrics.take(), BTreeMap::from([("send.accepted", 5), ("slot.wasted", 1)]));
+        assert!(metrics.take().is_empty());
     }
 
     #[test]

@@ -250,9 +250,12 @@ impl Service for Engine {
             Fault::TransactionConflict => {
                 refusal(400, "dynamodb.v20120810#TransactionConflictException", "Transaction is ongoing for the item")
             }
-            Fault::InternalError | Fault::CutBefore | Fault::CutAfter | Fault::Delayed(_) | Fault::FailedEntries(_) => {
-                refusal(500, "dynamodb.v20120810#InternalServerError", "Internal server error")
-            }
+            Fault::InternalError
+            | Fault::CutBefore
+            | Fault::CutAfter
+            | Fault::Delayed(_)
+            | Fault::FailedEntries(_)
+            | Fault::Unconditional => refusal(500, "dynamodb.v20120810#InternalServerError", "Internal server error"),
         }
     }
 }

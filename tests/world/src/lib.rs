@@ -5,6 +5,7 @@ pub mod clock;
 pub mod dynamo;
 pub mod idle;
 pub mod mapping;
+pub mod orders;
 pub mod roles;
 pub mod sqs;
 pub mod story;

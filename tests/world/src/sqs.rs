@@ -163,6 +163,12 @@ impl Queues {
         self.messages(queue).into_iter().filter(|it| it.is_in_flight).collect()
     }
 
+    /// How many messages somebody has received and neither deleted nor lost again.
+    #[must_use]
+    pub fn in_flight_count(&self, queue: &str) -> usize {
+        self.look(queue, |queue| queue.in_flight_count())
+    }
+
     /// What has gone to the dead letters of `queue`; nothing if it has none.
     #[must_use]
     pub fn dead_letters(&self, queue: &str) -> Vec<Seen> {
@@ -352,7 +358,8 @@ impl Service for Engine {
             | Fault::CutAfter
             | Fault::Delayed(_)
             | Fault::Stale
-            | Fault::FailedEntries(_) => internal_error(),
+            | Fault::FailedEntries(_)
+            | Fault::Unconditional => internal_error(),
         })
     }
 }

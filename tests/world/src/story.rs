@@ -128,15 +128,29 @@ impl World {
 
     /// A world with another Meta.
     pub async fn of(delivery: Delivery, setup: Setup) -> Self {
-        Self::made(delivery, setup, Settings::meta("v25.0").timeout).await
+        Self::connected(delivery, setup, &demo()).await
+    }
+
+    /// A world with another Meta and, in place of the demo connection, another one to it.
+    pub async fn connected(delivery: Delivery, setup: Setup, connection: &NewConnection) -> Self {
+        Self::made(delivery, setup, connection, Settings::meta("v25.0").timeout).await
+    }
+
+    /// A world whose demo connection has so many numbers: [`number`] of 1, of 2, and so on.
+    pub async fn with_numbers(count: usize) -> Self {
+        let ids: Vec<String> = (1..=count).map(number).collect();
+        let mut setup = Setup::demo();
+        setup.numbers = Setup::of(setup.apps[0].clone(), WABA, ACCESS_TOKEN, &ids.iter().map(String::as_str).collect::<Vec<_>>()).numbers;
+        let numbers = ids.into_iter().map(|it| NumberId::parse(it).expect("an id")).collect();
+        Self::connected(Delivery::Once, setup, &NewConnection { numbers, ..demo() }).await
     }
 
     /// A world in which we wait for Meta's answer for a second only: for stories in which it does not come.
     pub async fn impatient(delivery: Delivery) -> Self {
-        Self::made(delivery, Setup::demo(), Duration::from_secs(1)).await
+        Self::made(delivery, Setup::demo(), &demo(), Duration::from_secs(1)).await
     }
 
-    async fn made(delivery: Delivery, setup: Setup, graph_timeout: Duration) -> Self {
+    async fn made(delivery: Delivery, setup: Setup, connection: &NewConnection, graph_timeout: Duration) -> Self {
         let template = Template::load().expect("the template is understood");
         let clock = Clock::turned();
         let dynamo = Dynamo::new(&clock).expect("an engine in memory");
@@ -177,7 +191,7 @@ impl World {
             meta,
             template,
         };
-        assert!(world.install(&demo()).await, "an empty store takes the demo connection");
+        assert!(world.install(connection).await, "an empty store takes the connection");
         world
     }
 
@@ -368,15 +382,17 @@ impl World {
     }
 
     async fn hear_events(&self) {
+        let queue = &self.template.queue("EventsQueue").name;
         loop {
-            let received = self.queues.receive(Queue::Events, 10, Duration::ZERO).await.expect("the queue answers");
+            let received = self.sqs.receive(queue, 10, sqs::Order::Arrival);
             if received.is_empty() {
                 return;
             }
-            for message in received {
-                self.events.borrow_mut().push(serde_json::from_str(&message.body).expect("an event"));
-                self.queues.delete(Queue::Events, &message.receipt_handle).await.expect("the queue answers");
-            }
+            let text = |it: &Value, name: &str| it[name].as_str().expect("a text").to_owned();
+            let told = received.iter().map(|it| serde_json::from_str::<FeedEvent>(&text(it, "Body")).expect("an event"));
+            self.events.borrow_mut().extend(told);
+            let receipts: Vec<String> = received.iter().map(|it| text(it, "ReceiptHandle")).collect();
+            self.sqs.delete(queue, &receipts);
         }
     }
 
@@ -677,6 +693,12 @@ impl Parts<'_> {
     }
 }
 
+/// The id of the demo connection's `position`-th number, counted from 1.
+#[must_use]
+pub fn number(position: usize) -> String {
+    format!("1{position:014}")
+}
+
 /// The demo connection, as it is installed.
 #[must_use]
 pub fn demo() -> NewConnection {
@@ -706,7 +728,9 @@ pub fn agent_id() -> AgentId {
     AgentId::parse("example").expect("an id")
 }
 
-fn vault() -> Vault {
+/// What opens the secrets that are installed.
+#[must_use]
+pub fn vault() -> Vault {
     // Thirty-two bytes of nothing: there is nothing to protect here.
     Vault::new(MASTER_KEY_ID, &Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).expect("a key")
 }

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use crate::clock::Clock;
@@ -81,6 +82,8 @@ pub enum Fault {
     Delayed(Duration),
     /// Of a batch, the entries at these positions are answered as failed by the service and not executed.
     FailedEntries(Vec<usize>),
+    /// A put is executed whatever its condition says, as if a careless caller had forgotten it; anything else is executed as ever.
+    Unconditional,
 }
 
 /// When something goes wrong, and what. Starts as *every call of everybody*, narrowed by the methods.
@@ -153,6 +156,16 @@ struct Book {
     roles: BTreeMap<String, Role>,
     denied: Vec<String>,
     yields: usize,
+    stops: Stops,
+}
+
+/// Runners that are stopped before each call that matters.
+#[derive(Debug, Default)]
+struct Stops {
+    matters: Option<fn(&Call) -> bool>,
+    /// Whose calls are made now.
+    runs: Option<usize>,
+    stopped: BTreeMap<usize, Vec<oneshot::Sender<()>>>,
 }
 
 impl Faults {
@@ -169,6 +182,45 @@ impl Faults {
     /// How often each request lets other tasks run before it is executed; 0 at first.
     pub fn yield_before_each(&self, times: usize) {
         self.with(|book| book.yields = times);
+    }
+
+    /// From now on runners are stopped before each call that matters, or no more.
+    pub(crate) fn stop_at(&self, matters: Option<fn(&Call) -> bool>) {
+        self.with(|book| book.stops = Stops { matters, ..Stops::default() });
+    }
+
+    /// The calls that are made from now on are this runner's.
+    pub(crate) fn runs(&self, runner: Option<usize>) {
+        self.with(|book| book.stops.runs = runner);
+    }
+
+    /// Is it stopped before a call?
+    pub(crate) fn is_stopped(&self, runner: usize) -> bool {
+        self.with(|book| book.stops.stopped.contains_key(&runner))
+    }
+
+    /// It may make that call.
+    pub(crate) fn go_on(&self, runner: usize) {
+        let stopped = self.with(|book| book.stops.stopped.remove(&runner)).unwrap_or_default();
+        // Whoever does not wait any more needs no word.
+        for it in stopped {
+            let _ = it.send(());
+        }
+    }
+
+    /// Returns once the call may be made: at once if it does not matter.
+    async fn may_be_made(&self, call: &Call) {
+        let stopped = self.with(|book| {
+            let stops = &mut book.stops;
+            let runner = stops.runs.filter(|_| stops.matters.is_some_and(|matters| matters(call)))?;
+            let (go_on, stopped) = oneshot::channel();
+            stops.stopped.entry(runner).or_default().push(go_on);
+            Some(stopped)
+        });
+        if let Some(stopped) = stopped {
+            // Nobody is stopped any more when the sender is dropped.
+            let _ = stopped.await;
+        }
     }
 
     /// How often an action was asked for, by anybody, refused calls included.
@@ -234,6 +286,18 @@ fn may_lag(call: &Call) -> bool {
     call.action == "GetItem" && !call.body.windows(asks_for_consistency.len()).any(|it| it == asks_for_consistency)
 }
 
+/// Takes the condition from a put.
+fn without_condition(call: &mut Call) {
+    if call.action != "PutItem" {
+        return;
+    }
+    let mut request: serde_json::Value = serde_json::from_slice(&call.body).unwrap_or_default();
+    if let Some(request) = request.as_object_mut() {
+        request.retain(|name, _| name != "ConditionExpression" && !name.starts_with("ExpressionAttribute"));
+        call.body = serde_json::Value::Object(std::mem::take(request)).to_string().into_bytes();
+    }
+}
+
 /// The connection was lost: the caller has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection was lost")]
@@ -285,6 +349,7 @@ impl<S: Service> Wire<S> {
         for _ in 0..self.faults.with(|book| book.yields) {
             yield_once().await;
         }
+        self.faults.may_be_made(&call).await;
         if !self.faults.is_allowed(&call.who, &self.service.needs(&call)) {
             return Ok(self.service.fault(&call, &Fault::AccessDenied));
         }
@@ -300,6 +365,7 @@ impl<S: Service> Wire<S> {
                 self.clock.until(self.clock.now_ms().saturating_add(by_ms)).await;
             }
             Some(Fault::Stale) if !may_lag(&call) => {}
+            Some(Fault::Unconditional) => without_condition(&mut call),
             Some(Fault::FailedEntries(positions)) => call.failing_entries = positions,
             Some(fault) => return Ok(self.service.fault(&call, &fault)),
         }

@@ -444,6 +444,10 @@ impl Queue {
     }
 
     /// Whether any message can be received, as far as it depends on itself and not on its group.
+    pub(super) fn in_flight_count(&self) -> usize {
+        self.in_flight.values().sum()
+    }
+
     pub(super) fn has_visible(&self) -> bool {
         !self.visible.is_empty()
     }

@@ -1,12 +1,15 @@
 //! What campaign engines and people do with templates, and what came of it.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use channel::jobs::{Happened, TemplateSend, To, V1};
-use channel::preferences;
 use channel::queues::{Entry, Queue};
-use domain::customer::Phone;
-use domain::ids::{ConversationId, TenantId};
+use channel::{people, preferences};
+use domain::conversation::Sender;
+use domain::customer::{Customer, Phone};
+use domain::ids::{ConversationId, NumberId, TenantId};
 use domain::message::Preference;
 use domain::template::{Language, TemplateName, Texts, Value, Values};
+use domain::time::Timestamp;
 
 use super::{World, connection_id};
 
@@ -91,6 +94,34 @@ impl World {
         let (id, tenant) = (self.conversation(who).await.id, TenantId::parse("demo").expect("an id"));
         let set = preferences::set_do_not_contact(&self.store, &self.queues, &tenant, &id, is_set, self.now()).await;
         assert!(set.expect("the store and the feed answer").is_some(), "there is a conversation");
+    }
+
+    /// The demo connection has a conversation with this customer, from this number, in which nothing was said yet.
+    pub async fn begins_conversation(&self, phone: &str, number: &str) {
+        let customer = Customer::known_by(Some(Phone::parse(phone).expect("a phone number")), None).expect("an address");
+        let mut stored =
+            people::home(&self.store, &connection_id(), &customer, phone, Timestamp::default()).await.expect("the store answers");
+        stored.conversation.sender = Some(Sender { number: NumberId::parse(number).expect("an id"), at: Timestamp::default() });
+        assert!(self.store.keep_conversation(&mut stored).await.expect("the store answers"), "it is new");
+    }
+
+    /// A number may send so many messages a second, as Meta says and as we remember.
+    pub async fn sets_throughput(&self, number: &str, per_second: u32) {
+        self.meta.change_number(number, |it| it.throughput = per_second as usize).expect("a number");
+        let update = self.dynamo.client("test").update_item().table_name(&self.template.tables["ConfigTable"].name);
+        let update = update.key("pk", AttributeValue::S(format!("NUMBER#{number}"))).key("sk", AttributeValue::S("META".to_owned()));
+        let update = update.update_expression("SET #throughput = :it").expression_attribute_names("#throughput", "throughput");
+        let update = update.expression_attribute_values(":it", AttributeValue::N(per_second.to_string()));
+        update.send().await.expect("the engine answers");
+    }
+
+    /// Puts jobs into their queue past SQS's interface: for more of them than a story has patience for.
+    pub fn queue_up(&self, jobs: impl Iterator<Item = TemplateSend>) {
+        let queue = &self.template.queue("TemplateSendsQueue").name;
+        for job in jobs {
+            let body = serde_json::to_string(&job).expect("a job");
+            self.sqs.seed(queue, &body, Some(job.connection.as_str()), None).expect("the queue takes it");
+        }
     }
 
     /// Places in rotations that were leased and not used.

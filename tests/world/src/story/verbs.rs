@@ -8,8 +8,13 @@ use domain::ids::{AgentId, MessageId, MessageKey, NumberId, Wamid};
 use domain::message::{Content, Event, Preference};
 use domain::refusal::Retry;
 use domain::time::Timestamp;
+use futures::future::LocalBoxFuture;
 use meta_sim::{Webhook, Written};
 use serde_json::{Value, json};
+
+use crate::mapping::Delivery;
+use crate::orders;
+use crate::wire::Call;
 
 use super::{APP, APP_SECRET, World, connection_id, words};
 
@@ -33,6 +38,22 @@ impl World {
     /// When the customer or the number cannot be.
     pub fn writes_to(&self, number: &str, who: &str, written: impl Into<Written>) -> String {
         self.meta.customer_writes(who, number, written).expect("the customer can write")
+    }
+
+    /// Delivers one batch of this queue of the template, if there is anything to receive, to its function.
+    pub async fn hands_over(&self, queue: &str) {
+        self.mappings.step(queue, Delivery::Once).await;
+    }
+
+    /// Posts what Meta has to tell now; nothing more happens.
+    pub async fn hears_meta(&self) {
+        self.deliver_webhooks().await;
+    }
+
+    /// Runs all of these to their ends. Each is stopped before each of its calls about a customer: `choose` says, given how many are
+    /// left, which of them goes on.
+    pub async fn race(&self, runners: Vec<LocalBoxFuture<'_, ()>>, choose: impl FnMut(usize) -> usize) {
+        orders::race(self.dynamo.faults(), is_about_customer, runners, choose).await;
     }
 
     /// What is kept of a conversation, oldest first: `>` the customer's, `<` ours with its author and what became of it, `·` notes.
@@ -157,6 +178,12 @@ impl World {
         assert_eq!(status, 200, "a repeat is taken");
         self.settle().await;
     }
+}
+
+/// Is this call about a customer's address, conversation or messages?
+fn is_about_customer(call: &Call) -> bool {
+    let has = |part: &str| call.body.windows(part.len()).any(|it| it == part.as_bytes());
+    has("\"CONVERSATION#") || has("\"ADDRESS#")
 }
 
 /// A message as a person would read it in the history.
