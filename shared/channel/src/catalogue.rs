@@ -169,6 +169,13 @@ impl TemplateItem {
         Some(if is_free { next.freed(began) } else { next })
     }
 
+    /// A send of it was refused; nothing if that is no news. Of the sends that are refused for one pause the first says it, and one that
+    /// was refused before Meta let it be sent again says nothing.
+    fn halted(known: &Self, stopped: Stopped) -> Option<Self> {
+        let is_news = known.stopped.is_none_or(|it| it.code < stopped.code) && known.freed_at.is_none_or(|it| it < stopped.at);
+        is_news.then(|| Self { stopped: Some(stopped), ..known.clone() })
+    }
+
     /// Meta lets it be sent, as of `at`: what was refused before is out of date.
     fn freed(self, at: Timestamp) -> Self {
         let stopped = self.stopped.filter(|it| it.at >= at);
@@ -233,12 +240,7 @@ pub(crate) async fn stop(store: &Store, queues: &Queues, it: Stop<'_>) -> Result
     let stopped = Stopped { code: it.code, at: it.at };
     let teller = Teller { queues, tenant: it.tenant, connection: it.connection, at: it.at };
     let stop = async |known: Option<&TemplateItem>| {
-        // Of the sends that are refused for one pause, the first says it.
-        let is_news = |known: &&TemplateItem| {
-            known.stopped.is_none_or(|before| before.code < stopped.code) && known.freed_at.is_none_or(|it| it < stopped.at)
-        };
-        let Some(known) = known.filter(is_news) else { return Ok(None) };
-        let next = TemplateItem { stopped: Some(stopped), ..known.clone() };
+        let Some((known, next)) = known.and_then(|it| Some((it, TemplateItem::halted(it, stopped)?))) else { return Ok(None) };
         teller.tell(Some(known), &next).await?;
         Ok(Some(next))
     };
@@ -524,6 +526,16 @@ mod tests {
         for (item, expected) in cases {
             assert_eq!(item.refused_status().as_deref(), expected, "{item:?}");
         }
+    }
+
+    #[test]
+    fn the_first_refused_send_of_a_pause_stops_it_and_none_from_before_it_was_freed() {
+        let halted = |known: &TemplateItem, code, seconds| TemplateItem::halted(known, Stopped { code, at: at(seconds) }).is_some();
+        assert!(halted(&item(Status::Approved), 132_015, 1));
+        let paused = stopped(Status::Approved, 132_015, 1);
+        assert_eq!([132_015, 132_016].map(|code| halted(&paused, code, 2)), [false, true], "disabled is worse than paused");
+        let freed = paused.freed(at(5));
+        assert_eq!([4, 5, 6].map(|seconds| halted(&freed, 132_015, seconds)), [false, false, true]);
     }
 
     #[test]

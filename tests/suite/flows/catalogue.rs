@@ -11,6 +11,7 @@ use serde_json::json;
 use world::mapping::Delivery;
 use world::story::campaigns::{LANGUAGE, OFFER, REMINDER};
 use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
+use world::wire::{Fault, Rule};
 
 use super::{HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
@@ -230,6 +231,21 @@ async fn several_reasons_at_once_are_one_reading() {
         });
         assert_eq!(calls.await, 1);
         assert_eq!(told(world), ["spring_offer GREEN after Some(\"UNKNOWN\")"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_told_and_not_written_is_told_again_as_the_same() {
+    in_each_way(async |world: &World| {
+        world.dynamo.faults().add(Rule::every(Fault::InternalError).by("health").of("PutItem"));
+        becomes(world, OFFER, "PAUSED").await;
+        assert_eq!(known(world, OFFER).await.expect("listed").status(), Status::Approved);
+        world.dynamo.faults().clear();
+        world.pass(HOUR).await;
+        assert_eq!(known(world, OFFER).await.expect("listed").status(), Status::Paused);
+        assert_eq!(told(world), ["spring_offer Paused after Some(Approved)"]);
+        assert!(world.every_event().len() > 1, "it was told more than once");
     })
     .await;
 }
