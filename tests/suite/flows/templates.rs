@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use channel::jobs::{Author, Happened, TemplateSend, To};
-use channel::store::MessageItem;
+use channel::store::{MessageItem, StoredConnection};
+use domain::connection::Connection;
 use domain::conversation::Standing;
 use domain::customer::Bsuid;
 use domain::ids::ConversationId;
 use domain::message::Preference;
 use domain::refusal::Retry;
-use domain::template::{Texts, Value};
+use domain::template::{TemplateName, Texts, Value};
 use meta_sim::{Fault, Mode, demo_templates};
 use world::mapping::Freely;
-use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World};
+use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
@@ -470,6 +471,91 @@ async fn a_person_who_begins_a_conversation_has_it() {
     world.writes(ANA, "hello Eva");
     world.settle().await;
     assert_eq!(world.turns().len(), 0, "the agent is not told");
+}
+
+/// The connection is set otherwise, and what is remembered of it is some seconds old.
+async fn sets(world: &World, change: impl Fn(&mut Connection)) {
+    let other = |it: &StoredConnection| {
+        let mut it = it.clone();
+        change(&mut it.connection);
+        Some(it)
+    };
+    let changed = world.store.change_connection(&connection_id(), other).await;
+    assert!(changed.expect("the store answers").is_some(), "the connection is there");
+    world.clock.advance(SECOND * 6);
+}
+
+#[tokio::test]
+async fn marketing_goes_its_own_way_where_the_connection_says_so() {
+    let world = World::new().await;
+    let closed = world.meta.change_account(WABA, |it| {
+        it.marketing_messages_lite_api_status = "ONBOARDED".to_owned();
+        it.disable_marketing_messages_on_cloud_api = true;
+    });
+    closed.expect("the account is there");
+    world.campaigns(&world.offer(ANA, 1)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(codes(&world), ["131063"], "Meta takes no marketing on the other endpoint");
+    assert_eq!(world.conversation(ANA).await.unanswered, None);
+    sets(&world, |it| it.marketing_messages = true).await;
+    world.campaigns(&world.offer(ANA, 2)).await;
+    world.campaigns(&world.login_code(ANA, 3)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.screen(ANA).len(), 2, "and what is no marketing goes as before");
+    let priced: BTreeSet<String> = world
+        .events()
+        .into_iter()
+        .filter_map(|it| match it.what {
+            Happened::MessageState { pricing, .. } => pricing?.category,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(priced, BTreeSet::from(["marketing_lite".to_owned(), "authentication".to_owned()]));
+}
+
+#[tokio::test]
+async fn utility_passes_the_guard_where_the_connection_says_so() {
+    let world = World::new().await;
+    world.campaigns(&world.offer(ANA, 1)).await;
+    world.campaigns(&world.reminder(ANA, 2)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(codes(&world), ["awaiting_reply"]);
+    sets(&world, |it| it.utility_exempt = true).await;
+    world.campaigns(&world.reminder(ANA, 3)).await;
+    world.campaigns(&world.offer(ANA, 4)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(codes(&world), ["awaiting_reply"; 2], "marketing does not");
+    assert_eq!(world.screen(ANA).len(), 2);
+}
+
+#[tokio::test]
+async fn customers_of_a_number_that_was_removed_get_another_with_their_next_template() {
+    let world = World::new().await;
+    world.agent_is_silent();
+    world.writes(ANA, "hello");
+    world.settle().await;
+    sets(&world, |it| it.numbers.retain(|it| it.as_str() != NUMBER)).await;
+    let conversation = world.conversation(ANA).await.id;
+    world.sends(&world.of_agent(&conversation, "free-form", 1)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(codes(&world), ["sender_gone"]);
+    world.campaigns(&world.offer(ANA, 2)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.meta.received(ANA).last().map(|it| it.number.clone()), Some(OTHER_NUMBER.to_owned()));
+    assert!(world.conversation(ANA).await.unanswered.is_some(), "the window is on a number that is gone: this begins anew");
+}
+
+#[tokio::test]
+async fn a_template_made_a_moment_ago_is_looked_for_before_anybody_is_refused() {
+    let world = World::new().await;
+    world.clock.advance(MINUTE);
+    let name = TemplateName::parse("made_today").expect("a name");
+    world.meta.put_template(WABA, meta_sim::Template::of_body("9001", name.as_str(), "en_US", "Hello {{1}}, this is new."));
+    world.campaigns(&TemplateSend { template: name, ..world.offer(ANA, 1) }).await;
+    world.campaigns(&TemplateSend { template: TemplateName::parse("made_never").expect("a name"), ..world.offer(ANA, 2) }).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.screen(ANA), ["< Hello Ana, this is new."]);
+    assert_eq!(codes(&world), ["template_missing"]);
 }
 
 #[tokio::test]
