@@ -14,7 +14,7 @@ use channel::aws::{Aws, Environment};
 use channel::queues::{Entry, Queue, QueueUrls, Queues};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, OFFER};
-use world::template::{ACCOUNT, REGION, Template};
+use world::template::{ACCOUNT, REGION};
 
 use crate::goals::Findings;
 
@@ -22,6 +22,8 @@ use crate::goals::Findings;
 const CUSTOMERS: usize = 60;
 /// The demo connection's numbers.
 const NUMBERS: [&str; 2] = ["100000000000001", "100000000000002"];
+/// Where campaigns put their jobs.
+const QUEUE: &str = "whatsapp-channel-template-sends";
 /// What Meta lets each of them send and receive a second.
 const PER_SECOND: f64 = 5.0;
 /// Meta has no such level, so a number counts as one of 80: campaigns are given this part of it, four a second.
@@ -221,7 +223,6 @@ fn command(program: &Path, state: &Path, addresses: &[String]) -> Command {
 
 /// The queue of the campaign, at the emulator.
 fn queues(aws: &str) -> Result<Queues> {
-    let name = &Template::load()?.queue("TemplateSendsQueue").name.clone();
     let environment = Environment {
         region: REGION.to_owned(),
         access_key_id: "local".to_owned(),
@@ -230,6 +231,6 @@ fn queues(aws: &str) -> Result<Queues> {
         endpoint_url_dynamodb: Some(aws.to_owned()),
         endpoint_url_sqs: Some(aws.to_owned()),
     };
-    let url = format!("{aws}/{ACCOUNT}/{name}");
+    let url = format!("{aws}/{ACCOUNT}/{QUEUE}");
     Ok(Queues::new(Aws::new(environment).sqs(), QueueUrls::new().with(Queue::TemplateSends, url)))
 }
