@@ -1,6 +1,7 @@
 //! A small campaign beside customers who write, on the local stack: the real functions in processes of their own, by the machine's clock.
 //!
-//! The AWS emulator carries about a hundred messages a second for all queues together, so the numbers here are slow ones.
+//! The AWS emulator carries about a hundred messages a second for all queues together, so the numbers here are slow ones. A write takes
+//! tenths of a second there: sends leave late, some together, and Meta may throttle a few. Rates are shown, not judged.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
