@@ -242,7 +242,7 @@ impl Run {
         findings.found("customers who got it twice", self.phones.iter().filter(|it| times(it) > 1).count() as f64);
         findings.found("customers who got nothing, and whose send is unconfirmed", unconfirmed as f64);
         findings.found("customers who got nothing, unexplained", none as f64 - unconfirmed as f64);
-        for name in ["send.unknown", "send.second_attempt", "send.witnessed", "send.unconfirmed", "slot.none", "slot.wasted", "batch.nap"] {
+        for name in ["send.unknown", "send.second_attempt", "send.witnessed", "send.unconfirmed", "slot.wasted", "batch.nap"] {
             findings.found(&format!("counted by name: {name}"), self.count(name));
         }
         let left = self.world.sqs.depths();

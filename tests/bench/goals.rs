@@ -20,7 +20,6 @@ const GOALS: &[(&str, Bound)] = &[
     ("customers answered out of order", Bound::Exactly(0.0)),
     ("dead letters", Bound::Exactly(0.0)),
     ("longest delay of a reply beside the campaign, more than without, ms", Bound::AtMost(0.0)),
-    ("local: throttled by Meta (130429)", Bound::Exactly(0.0)),
     ("local: customers who got it twice", Bound::Exactly(0.0)),
     ("local: customers who got nothing", Bound::Exactly(0.0)),
     ("write units per inbound", Bound::AtMost(2.05)),

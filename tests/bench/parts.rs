@@ -20,10 +20,10 @@ use world::story::{ANA, APP, APP_SECRET, CAMPAIGN_SHARE, NUMBER, World, connecti
 use crate::campaign::listed;
 use crate::goals::Findings;
 
-/// How often each part is run in a round.
-const TIMES: u32 = 2_000;
+/// How often each part is run in a round: for less than a millisecond, so that most rounds are not interrupted.
+const TIMES: u32 = 100;
 /// How many rounds there are.
-const ROUNDS: u32 = 100;
+const ROUNDS: u32 = 2_000;
 
 /// Runs them.
 pub(crate) async fn parts(findings: &mut Findings) -> Result<()> {

@@ -133,9 +133,10 @@ mod tests {
     #[test]
     fn functions_have_every_endpoint_and_nothing_that_was_not_named() {
         let places = Places::of(Path::new("/somewhere/target/debug/local")).expect("the path is deep enough");
-        let settings = Settings::read(places, |_| None).expect("defaults are good");
+        let settings = Settings::read(places, |it| (it == "CAMPAIGN_SHARE").then(|| "0.5".to_owned())).expect("a share is good");
         let stack = Stack {
             variables: BTreeMap::from([
+                ("CAMPAIGN_SHARE".to_owned(), "0.75".to_owned()),
                 ("TABLE_CONFIG".to_owned(), "config".to_owned()),
                 ("GRAPH_URL".to_owned(), "https://graph.facebook.com".to_owned()),
             ]),
@@ -151,6 +152,7 @@ mod tests {
         assert_eq!(value("GRAPH_URL"), Some("http://127.0.0.1:8090"));
         assert_eq!(value("AWS_ACCESS_KEY_ID"), Some("local"));
         assert_eq!(value("TABLE_CONFIG"), Some("config"));
+        assert_eq!(value("CAMPAIGN_SHARE"), Some("0.5"));
         assert_eq!(value("PATH"), Some("/bin"));
         assert_eq!(value("CARGO_TARGET_DIR"), Some("/somewhere/target"));
         assert!(!environment.values().any(|it| it == "theirs"), "{environment:?}");
