@@ -23,6 +23,8 @@ use crate::store::{CatalogueItem, Stopped, Store, StoreError, TemplateItem};
 
 /// Templates are remembered for so long by whoever sends them.
 const REMEMBERED: Duration = Duration::from_secs(30);
+/// What may not be sent is not looked for again for so long.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// A list is asked for at most so often by one container.
 const ASKED_EVERY: Duration = Duration::from_secs(30);
 /// A list that is older than this is read again when it is next used: a webhook may have been missed.
@@ -48,13 +50,22 @@ pub enum Found {
     },
 }
 
+impl Found {
+    fn is_sendable(&self) -> bool {
+        match self {
+            Self::Known(it) => it.refused_status().is_none(),
+            Self::Unlisted { .. } => false,
+        }
+    }
+}
+
 type Identity = (ConnectionId, TemplateName, Language);
 
 /// What is known of templates, with a memory of seconds.
 #[derive(Debug)]
 pub struct Catalogue {
     store: Store,
-    templates: Memory<Identity, Arc<TemplateItem>>,
+    templates: Memory<Identity, Found>,
     listed: Memory<ConnectionId, Option<Timestamp>>,
     asked: Memory<ConnectionId, ()>,
 }
@@ -78,22 +89,16 @@ impl Catalogue {
         now: Timestamp,
     ) -> Result<Found, StoreError> {
         let identity = (connection.clone(), name.clone(), language.clone());
-        let remembered = match self.templates.recall(&identity, REMEMBERED, now) {
-            Some(Some(it)) if it.refused_status().is_some() => self.templates.recall(&identity, Duration::from_secs(1), now),
-            other => other,
-        };
-        let found = match remembered {
-            Some(it) => it,
-            None => {
-                let read = self.store.template(connection, name, language).await?.map(Arc::new);
-                self.templates.remember(&identity, read.clone(), now);
-                read
-            }
-        };
-        match found {
-            Some(it) => Ok(Found::Known(it)),
-            None => Ok(Found::Unlisted { listed_at: self.store.catalogue(connection).await?.map(|it| it.listed_at) }),
+        let remembered = self.templates.recall(&identity, REMEMBERED, now).flatten().filter(Found::is_sendable);
+        if let Some(it) = remembered.or_else(|| self.templates.recall(&identity, REFUSED_FOR, now).flatten()) {
+            return Ok(it);
         }
+        // The list before the template: were it read after, a template that was listed in between would count as missing from it.
+        let listed_at = self.store.catalogue(connection).await?.map(|it| it.listed_at);
+        let read = self.store.template(connection, name, language).await?;
+        let found = read.map_or(Found::Unlisted { listed_at }, |it| Found::Known(Arc::new(it)));
+        self.templates.remember(&identity, Some(found.clone()), now);
+        Ok(found)
     }
 
     /// Asks that a connection's list be read if it is a day old, for a webhook may have been missed.
