@@ -77,12 +77,17 @@ async fn a_slow_number_gives_a_batch_only_what_fits() {
 async fn a_pause_holds_for_everybody() {
     let world = World::new().await;
     let (leases, number, pace) = (Leases::new(), number(), Pace::new(80, 0.75));
+    // Others have booked all that the horizon holds, so the pause follows on that.
+    let booked = asked(&world, 10, 25, pace).await;
+    let last = booked.last().expect("some").plus(Duration::from_millis(1));
     let until = world.now().plus(Duration::from_secs(1));
     leases.pause(&world.store, &number, until).await.expect("the store answers");
-    let slots = asked(&world, 2, 5, pace).await;
-    assert!(slots.len() == 10 && slots.iter().all(|it| *it >= until), "{slots:?}");
     assert!(leases.is_paused(&number, world.now()) && !leases.is_paused(&number, until), "slots from before are void here");
+    world.clock.advance(HORIZON);
+    let slots = asked(&world, 2, 5, pace).await;
+    assert!(last < until.plus(HORIZON) && slots.len() == 10 && slots.iter().all(|it| *it >= until.plus(HORIZON)), "{slots:?}");
     // What is booked beyond is not brought forward by a pause.
-    leases.pause(&world.store, &number, world.now()).await.expect("the store answers");
+    leases.pause(&world.store, &number, world.now().plus(Duration::from_millis(100))).await.expect("the store answers");
+    world.clock.advance(HORIZON);
     assert!(asked(&world, 1, 5, pace).await.iter().all(|it| *it > *slots.last().expect("some")));
 }

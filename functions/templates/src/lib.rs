@@ -11,11 +11,8 @@
 //! ```compile_fail
 //! fn does_not(_: &domain::outgoing::Outgoing) {}
 //! ```
-//! ```compile_fail
-//! fn does_not(graph: &channel::templates::TemplateGraph, text: channel::jobs::Reply) {
-//!     drop(graph.send(text.message));
-//! }
-//! ```
+//!
+//! That the handle refuses free text is shown at [`TemplateGraph`].
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use channel::aws::Aws;

@@ -15,8 +15,8 @@ use crate::store::{Ending, Outbound};
 
 /// What Meta will not take now it may take after this long.
 const LATER: Duration = Duration::from_hours(1);
-/// Marketing to a customer who had enough of it, after this long.
-const MARKETING_LATER: Duration = Duration::from_hours(24);
+/// Marketing to a customer who gets no more of it: Meta advises to send none within a day.
+pub(crate) const MARKETING_LATER: Duration = Duration::from_hours(24);
 
 /// Whether to send the same again after a fault of this class.
 pub(crate) fn retry(class: Class, now: Timestamp) -> Retry {

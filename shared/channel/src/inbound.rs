@@ -18,11 +18,8 @@ use crate::owed::{Handed, Slice, hand_over_slice, slice};
 use crate::people;
 use crate::queues::{QueueError, Queues};
 use crate::redelivery::{Progress, Retryable};
-use crate::store::{HandedOver, Inbound, Outbound, Remark, RemarkKind, Store, StoreError, Stored};
+use crate::store::{HandedOver, Inbound, Outbound, RACES, Remark, RemarkKind, Store, StoreError, Stored};
 use crate::turns::{HandOver, LOOKS_BACK, TurnError, hand_over, is_message};
-
-/// How often a lost race is decided again before the job is left to its next delivery.
-const RACES: usize = 8;
 
 /// Why an inbound job did not end.
 #[derive(Debug, thiserror::Error)]

@@ -110,13 +110,14 @@ impl Leases {
         Ok(Vec::new())
     }
 
-    /// Meta says that a number sends too fast: nobody sends from it before `until`.
+    /// Meta says that a number sends too fast: nobody sends from it before `until`, but for what others have leased within the horizon: they
+    /// pause after that.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn pause(&self, store: &Store, number: &NumberId, until: Timestamp) -> Result<(), StoreError> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(number.clone(), until);
-        store.pause(number, micros(until)).await
+        store.pause(number, micros(until.plus(HORIZON))).await
     }
 
     /// Is a number paused, as far as this container has heard? Its slots from before that are void.

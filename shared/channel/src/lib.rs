@@ -33,5 +33,5 @@ mod turns;
 pub mod vault;
 
 pub use meta::graph::{Settings as GraphSettings, SettingsError as GraphSettingsError};
-pub use outbox::SendError;
+pub use outbox::{Fence, SendError};
 pub use turns::TurnError;

@@ -88,6 +88,15 @@ impl Retryable for SendError {
     }
 }
 
+/// The claim under which a send was made. What a repeated call does late must not undo a newer claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence {
+    /// The attempt, from 1.
+    pub attempt: u8,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+}
+
 /// What a message is sent with.
 #[derive(Clone, Copy)]
 pub(crate) struct Outbox<'a> {
@@ -207,8 +216,8 @@ impl Outbox<'_> {
     /// Definitely not sent, and to be tried again after a pause: 4^n seconds for a pair, as Meta advises, 2^n otherwise.
     ///
     /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput>
-    pub(crate) async fn throttled(&self, draft: &Draft<'_>, class: Class, n: u32) -> Result<Outcome, SendError> {
-        self.store.released(&draft.key, true).await?;
+    pub(crate) async fn throttled(&self, draft: &Draft<'_>, class: Class, n: u32, fence: Fence) -> Result<Outcome, SendError> {
+        self.store.released(&draft.key, fence, true).await?;
         Ok(Outcome::Wait(pause(class, n)))
     }
 
@@ -219,11 +228,12 @@ impl Outbox<'_> {
         known: &KnownConnection,
         class: Class,
         fault: &Fault,
+        fence: Fence,
     ) -> Result<Outcome, SendError> {
         let connection = &known.connection;
         let why = format!("Meta refused to send: {} (code {}). {}", endings::note(fault), fault.code, connections::what_to_do(class));
         // Released first: Meta's no is definite, whatever becomes of the rest. A repeat is refused again, and does the rest again.
-        self.store.released(&draft.key, false).await?;
+        self.store.released(&draft.key, fence, false).await?;
         connections::fail(self.store, self.queues, &connection.id, connection.token_generation, &why, self.now()).await?;
         Ok(Outcome::Wait(NOT_RUNNING_AGAIN))
     }
@@ -238,8 +248,8 @@ impl Outbox<'_> {
     }
 
     /// It was tried, and will not be again.
-    pub(crate) async fn fail(&self, draft: &Draft<'_>, ending: Ending) -> Result<Outcome, SendError> {
-        if let Some(it) = self.store.ended(&draft.key, Phase::Sending, Phase::Failed, &ending, self.now()).await? {
+    pub(crate) async fn fail(&self, draft: &Draft<'_>, ending: Ending, fence: Fence) -> Result<Outcome, SendError> {
+        if let Some(it) = self.store.ended(&draft.key, (Phase::Sending, Some(fence)), Phase::Failed, &ending, self.now()).await? {
             self.tell_ended(draft, &it, None).await?;
         }
         Ok(Outcome::Ended)
@@ -290,7 +300,7 @@ impl Outbox<'_> {
     /// Nobody knows whether it was sent, and it may not be tried again.
     pub(crate) async fn give_up(&self, draft: &Draft<'_>, now: Timestamp) -> Result<Outcome, SendError> {
         self.counts.one("send.unconfirmed");
-        if let Some(it) = self.store.ended(&draft.key, Phase::Sending, Phase::Unconfirmed, &endings::unconfirmed(), now).await? {
+        if let Some(it) = self.store.ended(&draft.key, (Phase::Sending, None), Phase::Unconfirmed, &endings::unconfirmed(), now).await? {
             self.tell(draft, &it, it.attempt, "unconfirmed", now).await?;
         }
         Ok(Outcome::Sent)
@@ -309,7 +319,7 @@ impl Outbox<'_> {
         };
         match existing.phase {
             Phase::Released => {
-                if let Some(it) = self.store.ended(&draft.key, Phase::Released, Phase::Failed, ending, now).await? {
+                if let Some(it) = self.store.ended(&draft.key, (Phase::Released, None), Phase::Failed, ending, now).await? {
                     self.counts.one("send.refused");
                     self.tell_ended(draft, &it, Some(refusal)).await?;
                 }
@@ -364,7 +374,15 @@ impl Outbox<'_> {
             campaign: message.campaign.clone(),
         };
         let connection = &draft.known.connection;
-        Ok(feed::tell(self.queues, &connection.tenant, &connection.id, at, &["refused", draft.key.id.as_str()], what).await?)
+        Ok(feed::tell(
+            self.queues,
+            &connection.tenant,
+            &connection.id,
+            at,
+            &["refused", draft.key.id.as_str(), message.code.as_deref().unwrap_or_default()],
+            what,
+        )
+        .await?)
     }
 }
 

@@ -6,10 +6,7 @@ use domain::ids::{ConnectionId, ConversationId, hash};
 use domain::person::{Joining, join};
 use domain::time::Timestamp;
 
-use crate::store::{Addressed, Store, StoreError, Stored};
-
-/// How often a lost race is decided again before the job is left to its next delivery.
-const RACES: usize = 8;
+use crate::store::{Addressed, RACES, Store, StoreError, Stored};
 
 /// The conversation of a customer, made if there is none; what is told of the customer's addresses is taken in.
 ///

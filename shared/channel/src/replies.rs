@@ -25,7 +25,7 @@ use crate::feed::{self, body};
 use crate::handling;
 use crate::jobs::{Author, Happened, Reply};
 use crate::opaque;
-use crate::outbox::{AHEAD, Draft, Looked, Outbox, Outcome, SendError, credentials, recipient, writer};
+use crate::outbox::{AHEAD, Draft, Fence, Looked, Outbox, Outcome, SendError, credentials, recipient, writer};
 use crate::queues::Queues;
 use crate::redelivery::{Delivery, Progress, Retryable};
 use crate::store::{Claim, Outbound, Store};
@@ -276,7 +276,8 @@ impl Replies<'_> {
             Sent::Unknown { why } => Ok(outbox.unknown(draft, why)),
             Sent::Refused { class, fault, http } => {
                 outbox.refused_by_meta(draft, &fault, http);
-                self.refused_by_meta(draft, known, class, &fault, number, throttled, claimed_at).await
+                let fence = Fence { attempt, claimed_at };
+                self.refused_by_meta(draft, known, class, &fault, number, throttled, fence).await
             }
         }
     }
@@ -290,15 +291,15 @@ impl Replies<'_> {
         fault: &Fault,
         number: &NumberId,
         throttled: u32,
-        claimed_at: Timestamp,
+        fence: Fence,
     ) -> Result<Outcome, ReplyError> {
         let (outbox, now) = (self.outbox(), (self.clock)());
         match class {
-            Class::NotSent | Class::Pair => return Ok(outbox.throttled(draft, class, throttled).await?),
+            Class::NotSent | Class::Pair => return Ok(outbox.throttled(draft, class, throttled, fence).await?),
             Class::Unknown => return Ok(outbox.unknown(draft, "Meta had trouble with the request")),
-            Class::Credentials | Class::Account => return Ok(outbox.connection_refused(draft, known, class, fault).await?),
+            Class::Credentials | Class::Account => return Ok(outbox.connection_refused(draft, known, class, fault, fence).await?),
             Class::Window => {
-                self.store.change_conversation(&draft.key.conversation, |it| it.refused(number, claimed_at)).await?;
+                self.store.change_conversation(&draft.key.conversation, |it| it.refused(number, fence.claimed_at)).await?;
             }
             Class::Number => connections::mark_number(self.store, self.queues, &known.connection, number, fault, now, now).await?,
             Class::OptedOut => outbox.opted_out(draft, now).await?,
@@ -310,7 +311,7 @@ impl Replies<'_> {
             | Class::TemplateDisabled
             | Class::Fix => {}
         }
-        Ok(outbox.fail(draft, endings::of_fault(class, fault, now)).await?)
+        Ok(outbox.fail(draft, endings::of_fault(class, fault, now), fence).await?)
     }
 
     fn outbox(&self) -> Outbox<'_> {

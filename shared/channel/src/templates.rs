@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::connection::Sending;
-use domain::conversation::{AWAITS_FOR, Admitted, TemplateSend as Wish};
+use domain::conversation::{AWAITS_FOR, Admitted, Conversation, TemplateSend as Wish};
 use domain::customer::Customer;
 use domain::ids::{ConnectionId, MessageId, MessageKey, NumberId, hash};
 use domain::refusal::{Refusal, Retry};
 use domain::rotation::{Candidate, Pace, number_at, rotating};
-use domain::status::{Fault, Phase};
-use domain::template::{Category, Filled};
+use domain::status::{Fault, Phase, State};
+use domain::template::{ButtonInput, Category, Filled, Values};
 use domain::time::Timestamp;
+use futures::future::join_all;
 use meta::fault::Class;
 pub use meta::graph::TemplateGraph;
 use meta::graph::{Endpoint, Sent};
@@ -37,11 +38,11 @@ use crate::handling;
 use crate::jobs::{Author, Happened, TemplateSend, To};
 use crate::leases::{Leases, counted};
 use crate::opaque;
-use crate::outbox::{AHEAD, Draft, Looked, NOT_RUNNING_AGAIN, Outbox, Outcome, SendError, credentials, recipient, writer};
+use crate::outbox::{AHEAD, Draft, Fence, Looked, NOT_RUNNING_AGAIN, Outbox, Outcome, SendError, credentials, recipient, writer};
 use crate::people;
 use crate::queues::{QueueError, Queues};
 use crate::redelivery::{Delivery, Prepared, Progress, Retryable};
-use crate::store::{Claim, Ending, MessageItem, NumberItem, Outbound, Store, StoreError, Stored, TemplateUsed, Writer};
+use crate::store::{Claim, Ending, MessageItem, NumberItem, Outbound, RACES, Store, StoreError, Stored, TemplateUsed, Writer};
 
 pub(crate) use settling::{Failed, settle};
 pub use submitted::{Broken, Submitted};
@@ -51,6 +52,8 @@ const WORTH_FOR: Duration = Duration::from_hours(24);
 /// After an unknown outcome its status is looked for so long after the send; then it is `unconfirmed`, and never sent again.
 const LOOKS_AFTER: [Duration; 5] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_mins(1), Duration::from_mins(2)];
+/// Meta's code for a number that sends faster than it may: <https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput>.
+const TOO_FAST: u32 = 130_429;
 /// How long a number that sent too fast is left alone, by everybody.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Without a slot a job comes back after this long for each time it was received…
@@ -59,10 +62,10 @@ const NO_SLOT_AGAIN: Duration = Duration::from_secs(10);
 const NO_SLOT_AT_MOST: Duration = Duration::from_mins(1);
 /// A batch in which nothing can be sent now rests for so long, so that polling slows.
 const NAP: Duration = Duration::from_secs(10);
-/// A template that is not known here is looked for again after this long, while the list is being read.
+/// A template that is not known here is looked for again after this long for each time the job was received, while the list is being read…
 const UNLISTED_AGAIN: Duration = Duration::from_secs(5);
-/// How often a lost race for the conversation is decided again before the job is left to its next delivery.
-const RACES: usize = 8;
+/// …and counts as missing once the job has waited for so long in vain.
+const UNLISTED_FOR: Duration = Duration::from_mins(10);
 
 /// Why a template send did not end.
 #[derive(Debug, thiserror::Error)]
@@ -208,8 +211,7 @@ impl Templates<'_> {
             Ok(it) => it,
             Err(refusal) => return self.refuse_unkept(&job, &refusal, now).await,
         };
-        let checked = self.check(&job, &known, at, now).await?;
-        let checked = match checked {
+        let checked = match self.check(&job, &known, at, delivery, now).await? {
             Checked::Wait(again) => return Ok(Prepared::Ended(Progress::Wait(again))),
             Checked::Filled(it) => Ok(*it),
             Checked::Refused(it) => Err(it),
@@ -267,17 +269,27 @@ impl Templates<'_> {
         let ready = Ready { job, key, message, filled, resends, stored, numbers, known, receive_count: delivery.receive_count };
         let usable = ready.usable();
         if usable.is_empty() {
+            // Whoever marked the last of them may have died before saying so.
+            connections::fail_without_numbers(self.store, self.queues, &ready.known.connection, now).await?;
             self.is_held_back.set(true);
             return Ok(Prepared::Ended(Progress::Wait(NOT_RUNNING_AGAIN)));
         }
-        if let Err(refusal) = ready.stored.conversation.admit_template(&ready.wish(), &usable, now) {
+        let admitted = ready.stored.conversation.admit_template(&ready.wish(), &usable, now).map(drop);
+        if let Err(refusal) = admitted.and_then(|()| reachable(&ready, &ready.stored.conversation).map(drop)) {
             return Ok(ended(self.refuse(&ready.draft(), &refusal, now).await?));
         }
         Ok(Prepared::Ready(ready))
     }
 
     /// Everything that can be said without the customer's conversation.
-    async fn check(&self, job: &TemplateSend, known: &KnownConnection, at: Timestamp, now: Timestamp) -> Result<Checked, TemplateError> {
+    async fn check(
+        &self,
+        job: &TemplateSend,
+        known: &KnownConnection,
+        at: Timestamp,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) -> Result<Checked, TemplateError> {
         let connection = &known.connection;
         if now > job.not_after.unwrap_or_else(|| at.plus(WORTH_FOR)) {
             return Ok(Checked::Refused(Refusal::Expired));
@@ -293,9 +305,13 @@ impl Templates<'_> {
             // What is newer than the list may have been made since: the list is read once more before anybody is refused.
             Found::Unlisted { listed_at } if listed_at.is_none_or(|it| it < at) => {
                 return match connection.lifecycle.sending(now) {
+                    Sending::Allowed if delivery.sent_at_ms.is_some_and(|it| now.since(Timestamp::from_millis(it)) > UNLISTED_FOR) => {
+                        Ok(Checked::Refused(Refusal::TemplateMissing))
+                    }
                     Sending::Allowed => {
                         self.catalogue.ask(self.queues, connection, now).await?;
-                        Ok(Checked::Wait(UNLISTED_AGAIN))
+                        self.is_held_back.set(delivery.receive_count > 1);
+                        Ok(Checked::Wait(UNLISTED_AGAIN.saturating_mul(delivery.receive_count.max(1)).min(NO_SLOT_AT_MOST)))
                     }
                     Sending::Waits => {
                         self.is_held_back.set(true);
@@ -311,6 +327,10 @@ impl Templates<'_> {
         }
         if let Some(status) = template.refused_status() {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
+        }
+        let problems = flow_problems(&job.values);
+        if !problems.is_empty() {
+            return Ok(Checked::Refused(Refusal::Invalid { problems }));
         }
         let participant = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
         Ok(match template.template.fill(&job.values, &participant, now) {
@@ -356,7 +376,7 @@ impl Templates<'_> {
         let Some(key) = job.resends.as_deref().and_then(|it| MessageKey::parse(it).ok()) else { return Ok(None) };
         let found = self.store.message([&key.conversation], key.at, &key.id).await?;
         Ok(match found {
-            Some((key, MessageItem::Outbound(it))) if it.phase == Phase::Unconfirmed && it.connection == job.connection => Some(key),
+            Some((key, MessageItem::Outbound(it))) if it.state() == State::Unconfirmed && it.connection == job.connection => Some(key),
             Some(_) | None => None,
         })
     }
@@ -382,12 +402,13 @@ impl Templates<'_> {
                 Looked::Is(outcome) => Ok(outcome),
                 Looked::Unknown => Ok(outbox.give_up(draft, now).await?),
             },
-            Phase::Failed => {
-                // Whoever ended it may have died before what follows from that.
-                self.settle(draft, existing, class_of(existing)).await?;
+            Phase::Released | Phase::Accepted | Phase::Held | Phase::Failed | Phase::Unconfirmed => {
+                // Whoever ended it may have died before what follows from that; and a job that is queued again has taken it all anew.
+                if existing.state() == State::Failed {
+                    self.settle(draft, existing, why_failed(existing)).await?;
+                }
                 Ok(outbox.known(draft, existing).await?)
             }
-            Phase::Released | Phase::Accepted | Phase::Held | Phase::Unconfirmed => Ok(outbox.known(draft, existing).await?),
         }
     }
 
@@ -449,11 +470,15 @@ impl Templates<'_> {
         wishes: &[Option<(NumberId, Option<u64>)>],
         now: Timestamp,
     ) -> HashMap<NumberId, std::vec::IntoIter<Timestamp>> {
-        let mut slots = HashMap::new();
-        for (number, count) in counted(wishes.iter().flatten().map(|it| it.0.clone())) {
+        // All at once: a number whose lease takes long must not let the slots of another pass.
+        let leased = counted(wishes.iter().flatten().map(|it| it.0.clone())).into_iter().map(async |(number, count)| {
             let item = ready.iter().flat_map(|it| it.numbers.iter()).find(|it| it.id == number);
             let pace = Pace::new(item.map_or(1, NumberItem::per_second), self.share);
-            match self.leases.slots(self.store, &number, pace, count, now).await {
+            (self.leases.slots(self.store, &number, pace, count, now).await, number)
+        });
+        let mut slots = HashMap::new();
+        for (leased, number) in join_all(leased).await {
+            match leased {
                 Ok(it) => drop(slots.insert(number, it.into_iter())),
                 Err(error) => self.not_leased(&error),
             }
@@ -489,12 +514,12 @@ impl Templates<'_> {
             self.give_back(&connection, place);
             return Ok(Progress::Wait(PAUSE));
         }
-        let (outcome, used) = self.send(ready, &slot, now).await?;
-        if used != Used::Place {
+        let sent = self.send(ready, &slot, now).await;
+        if !matches!(sent, Ok((_, Used::Place))) {
             self.give_back(&connection, place);
             self.counts.one("slot.wasted");
         }
-        Ok(progress(outcome))
+        Ok(progress(sent?.0))
     }
 
     async fn send(&self, mut ready: Ready, slot: &Slot, now: Timestamp) -> Result<(Outcome, Used), TemplateError> {
@@ -508,6 +533,8 @@ impl Templates<'_> {
             Err(refusal) => return Ok((self.refuse(&ready.draft(), &refusal, now).await?, Used::Nothing)),
         };
         let used = if reserved.number == slot.number { Used::Place } else { Used::Nothing };
+        // Nothing that can fail stands between the claim and the send.
+        self.taken_by_author(&ready).await?;
         ready.message.template_badge = reserved.admitted.has_badge;
         let draft = ready.draft();
         let claimed = draft.message.clone().claimed(reserved.number.clone(), reserved.to.clone(), now);
@@ -521,8 +548,7 @@ impl Templates<'_> {
             }
             Claim::Existing(it) => return Ok((self.existing(&draft, &it, now).await?, Used::Nothing)),
         };
-        self.taken_by_author(&ready).await?;
-        Ok((self.post(&ready, &draft, &reserved, throttled).await?, used))
+        Ok((self.post(&ready, &draft, &reserved, (throttled, now)).await?, used))
     }
 
     /// Guard, sender and badge in one conditional write; whoever loses the race reads again, and decides again.
@@ -534,9 +560,9 @@ impl Templates<'_> {
                 Ok(it) => it,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            let Some(to) = next.conversation.customer().filter(|it| is_reachable(ready.filled.category(), it)) else {
-                let refusal = if next.conversation.customer().is_some() { Refusal::PhoneRequired } else { Refusal::NoAddress };
-                return Ok(Err(refusal));
+            let to = match reachable(ready, &next.conversation) {
+                Ok(it) => it,
+                Err(refusal) => return Ok(Err(refusal)),
             };
             let number = next.conversation.sender_among(&usable).unwrap_or(candidate).clone();
             // What a person begins is in the inbox at once; a campaign is not, until somebody answers.
@@ -572,7 +598,7 @@ impl Templates<'_> {
         Ok(())
     }
 
-    async fn post(&self, ready: &Ready, draft: &Draft<'_>, reserved: &Reserved, throttled: u32) -> Result<Outcome, TemplateError> {
+    async fn post(&self, ready: &Ready, draft: &Draft<'_>, reserved: &Reserved, claim: (u32, Timestamp)) -> Result<Outcome, TemplateError> {
         let clock = || self.clock.now();
         let outbox = self.outbox(&clock);
         let to = match ready.filled.category() {
@@ -594,7 +620,7 @@ impl Templates<'_> {
             Sent::Unknown { why } => Ok(outbox.unknown(draft, why)),
             Sent::Refused { class, fault, http } => {
                 outbox.refused_by_meta(draft, &fault, http);
-                self.refused_by_meta(draft, known, class, &fault, &reserved.number, throttled).await
+                self.refused_by_meta(draft, known, class, &fault, &reserved.number, claim).await
             }
         }
     }
@@ -606,22 +632,25 @@ impl Templates<'_> {
         class: Class,
         fault: &Fault,
         number: &NumberId,
-        throttled: u32,
+        (throttled, claimed_at): (u32, Timestamp),
     ) -> Result<Outcome, TemplateError> {
         let clock = || self.clock.now();
         let (outbox, now) = (self.outbox(&clock), clock());
+        let fence = Fence { attempt: 1, claimed_at };
         match class {
             Class::NotSent => {
                 // Too fast for this number: whoever else sends from it is told, by its pace.
-                self.leases.pause(self.store, number, now.plus(PAUSE)).await?;
-                return Ok(outbox.throttled(draft, class, throttled).await?);
+                if fault.code == TOO_FAST {
+                    self.leases.pause(self.store, number, now.plus(PAUSE)).await?;
+                }
+                return Ok(outbox.throttled(draft, class, throttled, fence).await?);
             }
-            Class::Pair => return Ok(outbox.throttled(draft, class, throttled).await?),
+            Class::Pair => return Ok(outbox.throttled(draft, class, throttled, fence).await?),
             Class::Unknown => return Ok(outbox.unknown(draft, "Meta had trouble with the request")),
-            Class::Credentials | Class::Account => return Ok(outbox.connection_refused(draft, known, class, fault).await?),
+            Class::Credentials | Class::Account => return Ok(outbox.connection_refused(draft, known, class, fault, fence).await?),
             Class::Number => {
                 // Definitely not sent, and the next number may: nothing of a campaign is lost with a number.
-                self.store.released(&draft.key, false).await?;
+                self.store.released(&draft.key, fence, false).await?;
                 connections::mark_number(self.store, self.queues, &known.connection, number, fault, now, now).await?;
                 self.directory.forget_numbers(&known.connection.id);
                 return Ok(Outcome::Wait(Duration::from_secs(1)));
@@ -636,7 +665,7 @@ impl Templates<'_> {
             | Class::TemplateDisabled
             | Class::Fix => {}
         }
-        let outcome = outbox.fail(draft, endings::of_fault(class, fault, now)).await?;
+        let outcome = outbox.fail(draft, endings::of_fault(class, fault, now), fence).await?;
         self.settle(draft, &draft.message, Some((class, fault.code))).await?;
         Ok(outcome)
     }
@@ -657,7 +686,7 @@ impl Templates<'_> {
     /// A refusal of ours: the message itself decides if it is there; what ends unsent gives back what it holds.
     async fn refuse(&self, draft: &Draft<'_>, refusal: &Refusal, now: Timestamp) -> Result<Outcome, TemplateError> {
         let clock = || self.clock.now();
-        let ending = Ending { retry: Some(retry(refusal)), ..endings::of_refusal(refusal) };
+        let ending = Ending { retry: Some(retry(refusal, now)), ..endings::of_refusal(refusal) };
         let outcome = self.outbox(&clock).refuse(draft, refusal, &ending, now).await?;
         if outcome == Outcome::Ended {
             if matches!(refusal, Refusal::AwaitingReply { .. }) {
@@ -681,10 +710,10 @@ impl Templates<'_> {
             code: refusal.code().to_owned(),
             note: refusal.note(),
             closed_at: None,
-            retry: refusal.retry(),
+            retry: retry(refusal, now),
             campaign: job.campaign.as_ref().map(|it| it.as_str().to_owned()),
         };
-        feed::tell(self.queues, &job.tenant, &job.connection, now, &["refused", job.id.as_str()], what).await?;
+        feed::tell(self.queues, &job.tenant, &job.connection, now, &["refused", job.id.as_str(), refusal.code()], what).await?;
         Ok(Prepared::Ended(Progress::Done))
     }
 
@@ -749,9 +778,12 @@ fn identify(job: &TemplateSend, now: Timestamp) -> Result<(MessageId, Timestamp)
     Ok((id, at))
 }
 
-/// Login codes go to phone numbers only: <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-scoped-user-ids>.
-fn is_reachable(category: &Category, customer: &Customer) -> bool {
-    *category != Category::Authentication || customer.phone().is_some()
+/// The customer, if the template can go to them. Login codes go to phone numbers only:
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-scoped-user-ids>.
+fn reachable(ready: &Ready, conversation: &Conversation) -> Result<Customer, Refusal> {
+    let customer = conversation.customer().ok_or(Refusal::NoAddress)?;
+    let is_code = *ready.filled.category() == Category::Authentication;
+    if is_code && customer.phone().is_none() { Err(Refusal::PhoneRequired) } else { Ok(customer) }
 }
 
 fn rotating_among(numbers: &[NumberItem]) -> Vec<NumberId> {
@@ -759,17 +791,29 @@ fn rotating_among(numbers: &[NumberItem]) -> Vec<NumberId> {
     rotating(&numbers.iter().map(candidate).collect::<Vec<_>>())
 }
 
-/// Why Meta refused a message that has failed, by the code that was kept.
-fn class_of(message: &Outbound) -> Option<(Class, u32)> {
-    let code = message.code.as_deref()?.parse().ok()?;
+/// What Meta would not take as data of a flow's first screen.
+fn flow_problems(values: &Values) -> Vec<String> {
+    let of_cards = values.cards.iter().flat_map(|it| &it.buttons);
+    let wrong = values.buttons.iter().chain(of_cards).filter(|it| match &it.value {
+        ButtonInput::Flow { data: Some(data), .. } => serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(data).is_err(),
+        ButtonInput::Flow { data: None, .. } | ButtonInput::Url(_) | ButtonInput::Payload(_) | ButtonInput::Code(_) => false,
+    });
+    wrong.map(|it| format!("buttons[{}].data: is no JSON object; give one as text.", it.index)).collect()
+}
+
+/// Why Meta refused a message that has failed, by what it told of it later, or by the code that was kept.
+fn why_failed(message: &Outbound) -> Option<(Class, u32)> {
+    let told = message.newest_attempt().fault.as_ref().map(|it| it.code);
+    let code = told.or_else(|| message.code.as_deref()?.parse().ok())?;
     let fault = Fault { code, title: None, details: None };
     Some((meta::fault::classify_failed(&fault), code))
 }
 
-/// An unanswered template lets the next one begin the conversation after its day.
-fn retry(refusal: &Refusal) -> Retry {
+/// An unanswered template lets the next one begin the conversation after its day, and Meta ends most pauses of a template by itself.
+fn retry(refusal: &Refusal, now: Timestamp) -> Retry {
     match refusal {
         Refusal::AwaitingReply { since } => Retry::Later { retry_at: since.plus(AWAITS_FOR) },
+        Refusal::TemplateNotApproved { status } if status == "PAUSED" => endings::retry(Class::TemplatePaused, now),
         other => other.retry(),
     }
 }
@@ -800,7 +844,10 @@ mod tests {
     #[test]
     fn an_unanswered_template_says_when_the_next_may_follow() {
         let since = Timestamp::from_millis(1_790_000_000_000);
-        assert_eq!(retry(&Refusal::AwaitingReply { since }), Retry::Later { retry_at: since.plus(AWAITS_FOR) });
-        assert_eq!(retry(&Refusal::OptedOut), Retry::Never);
+        assert_eq!(retry(&Refusal::AwaitingReply { since }, since), Retry::Later { retry_at: since.plus(AWAITS_FOR) });
+        assert_eq!(retry(&Refusal::OptedOut, since), Retry::Never);
+        let of_status = |status: &str| retry(&Refusal::TemplateNotApproved { status: status.into() }, since);
+        assert_eq!(of_status("PAUSED"), Retry::Later { retry_at: since.plus(Duration::from_hours(1)) });
+        assert_eq!(of_status("REJECTED"), Retry::Fix);
     }
 }

@@ -163,9 +163,10 @@ impl Refusal {
             | Self::UnknownConnection
             | Self::TemplateMissing
             | Self::TemplateNotApproved { .. }
+            | Self::Expired
             | Self::PhoneRequired => Retry::Fix,
             Self::MarketingLimit { until } => Retry::Later { retry_at: *until },
-            Self::OptedOut | Self::DoNotContact | Self::Duplicate | Self::Expired => Retry::Never,
+            Self::OptedOut | Self::DoNotContact | Self::Duplicate => Retry::Never,
             Self::TemplateOnly { .. }
             | Self::AwaitingReply { .. }
             | Self::TakenByPerson
@@ -213,7 +214,7 @@ mod tests {
             (Refusal::DoNotContact, "do_not_contact", Retry::Never),
             (Refusal::MarketingLimit { until: AT }, "marketing_limit", Retry::Later { retry_at: AT }),
             (Refusal::Duplicate, "duplicate", Retry::Never),
-            (Refusal::Expired, "expired", Retry::Never),
+            (Refusal::Expired, "expired", Retry::Fix),
             (Refusal::TemplateMissing, "template_missing", Retry::Fix),
             (Refusal::TemplateNotApproved { status: "PAUSED".to_owned() }, "template_not_approved", Retry::Fix),
             (Refusal::PhoneRequired, "phone_required", Retry::Fix),

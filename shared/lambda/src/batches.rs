@@ -25,6 +25,10 @@ const AT_ONCE: usize = 16;
 /// Before the deadline, in milliseconds, in which no record is begun: a few calls still end in it, and the answer goes out.
 const MARGIN_MS: i64 = 3_000;
 
+/// Before the deadline, in milliseconds, in which no plan is begun: its last steps wait for their times, and each may make two requests of
+/// ten seconds, with the store around them.
+const PLAN_MARGIN_MS: i64 = 30_000;
+
 /// The longest back-off between two tries of a record, in seconds.
 const BACK_OFF_SECONDS: u64 = 60;
 
@@ -42,8 +46,8 @@ impl<'a> Deadline<'a> {
         (at_ms > clock()).then_some(Self { at_ms, clock })
     }
 
-    fn is_near(&self) -> bool {
-        self.at_ms - (self.clock)() <= MARGIN_MS
+    fn is_within(&self, margin_ms: i64) -> bool {
+        self.at_ms - (self.clock)() <= margin_ms
     }
 }
 
@@ -96,7 +100,7 @@ where
 /// - Records are prepared 16 at a time and finished all at once: they may sleep until their times.
 /// - `plan` answers one part for each that is ready, in order. It is asked when none is ready too, since it may slow the polling down by
 ///   a nap. If it panics or answers more or fewer, all that were ready come back.
-/// - Three seconds before the `deadline` no step is begun: not the plan either, and what was ready comes back at once.
+/// - Three seconds before the `deadline` no record is prepared, and thirty before it no plan is begun: what was ready comes back at once.
 ///
 /// In all else it is as with [`each`]: a step that waits, fails or panics harms only its own record.
 pub async fn planned<J, P, Q, E>(
@@ -134,14 +138,15 @@ where
     for prepared in prepared {
         ended.push(prepared.map(|it| ready.push(it)).err());
     }
-    let mut parts = if is_near(deadline) { Vec::new() } else { parts(queue, ready, plan).await }.into_iter();
+    let is_late = is_within(deadline, PLAN_MARGIN_MS);
+    let mut parts = if is_late { Vec::new() } else { parts(queue, ready, plan).await }.into_iter();
     let finishing = records.iter().zip(ended).map(|(record, ended)| {
         let part = if ended.is_none() { parts.next() } else { None };
         let finish = &finish;
         let work = async move {
             let verdict = match (ended, part) {
                 (Some(outcome), _) => return outcome,
-                (None, _) if is_near(deadline) => Verdict::Unbegun,
+                (None, _) if is_late => Verdict::Unbegun,
                 (None, Some(part)) => last_step(queue, record, async { finish(part).await }).await,
                 (None, None) => Verdict::Retry(back_off(record)),
             };
@@ -199,8 +204,8 @@ fn span(queue: Queue, record: &Record) -> Span {
     tracing::info_span!("record", queue = queue.name(), sqs.message_id = record.delivery.message_id)
 }
 
-fn is_near(deadline: Option<Deadline<'_>>) -> bool {
-    deadline.is_some_and(|it| it.is_near())
+fn is_within(deadline: Option<Deadline<'_>>, margin_ms: i64) -> bool {
+    deadline.is_some_and(|it| it.is_within(margin_ms))
 }
 
 /// What became of one record.
@@ -306,7 +311,7 @@ enum Verdict {
 
 /// Decodes the body, unless the deadline is near.
 fn begin<J: DeserializeOwned>(queue: Queue, record: &Record, deadline: Option<Deadline<'_>>) -> Result<J, Verdict> {
-    if is_near(deadline) {
+    if is_within(deadline, MARGIN_MS) {
         return Err(Verdict::Unbegun);
     }
     serde_json::from_str(&record.body).map_err(|error| {
@@ -798,7 +803,7 @@ mod tests {
     #[test]
     fn near_the_deadline_no_step_is_begun() {
         // Preparing each of the two takes three seconds, planning four.
-        for (deadline_ms, steps) in [(3_000, ""), (6_000, "p"), (9_000, "pp"), (13_000, "pp plan"), (14_000, "pp plan ff")] {
+        for (deadline_ms, steps) in [(3_000, ""), (6_000, "p"), (9_000, "pp"), (36_000, "pp"), (37_000, "pp plan ff")] {
             let (now, ran) = (Cell::new(0), RefCell::new(String::new()));
             let clock = || now.get();
             let response = block_on(planned(

@@ -150,6 +150,7 @@ mod tests {
         let connection_id = ConnectionId::parse(c).expect("valid");
         let conversation_id = ConversationId::parse(v).expect("valid");
         let number_id = NumberId::parse(n).expect("valid");
+        let name = TemplateName::parse(&format!("step_{n}")).expect("valid");
         let wamid = Wamid::parse(w).expect("valid");
         let key = MessageKey {
             conversation: conversation_id.clone(),
@@ -176,6 +177,11 @@ mod tests {
             (format!("body {v} {n} {w} {at}"), body(&key)),
             (format!("reaction {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "reaction")),
             (format!("edit {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "edit")),
+            (format!("once {v} {w}"), once(&conversation_id, &hash(&["once", w]))),
+            (format!("template {c} {n}"), template(&connection_id, &name, &Language::parse("es").expect("valid"))),
+            (format!("catalogue {c}"), catalogue(&connection_id)),
+            (format!("rotation {c}"), rotation(&connection_id)),
+            (format!("pace {n}"), pace(&number_id)),
         ];
         named.into_iter().collect()
     }

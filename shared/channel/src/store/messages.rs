@@ -10,6 +10,8 @@ use domain::template::{Language, TemplateName};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::outbox::Fence;
+
 use super::dynamo::{Condition, Range, Read, Update, Written};
 use super::keys::{self, Table};
 use super::{RACES, Store, StoreError};
@@ -541,12 +543,13 @@ impl Store {
         })
     }
 
-    /// Meta definitely did not take it; it may be tried again.
+    /// Meta definitely did not take it; it may be tried again. Nothing is done if it has been claimed anew since.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn released(&self, key: &MessageKey, throttled: bool) -> Result<(), StoreError> {
+    pub async fn released(&self, key: &MessageKey, fence: Fence, throttled: bool) -> Result<(), StoreError> {
         let update = Update::existing().when("phase", &Phase::Sending)?.set("phase", &Phase::Released)?;
+        let update = fenced(update, fence)?;
         let update = if throttled { update.add("throttled", 1) } else { update };
         self.updated(key, update).await.map(|_| ())
     }
@@ -558,12 +561,15 @@ impl Store {
     pub async fn ended(
         &self,
         key: &MessageKey,
-        from: Phase,
+        (from, fence): (Phase, Option<Fence>),
         to: Phase,
         ending: &Ending,
         at: Timestamp,
     ) -> Result<Option<Outbound>, StoreError> {
         let mut update = Update::existing().when("phase", &from)?.set("phase", &to)?.set("ended_at", &at)?;
+        if let Some(fence) = fence {
+            update = fenced(update, fence)?;
+        }
         if let Some(it) = &ending.code {
             update = update.set("code", it)?;
         }
@@ -808,6 +814,11 @@ impl Store {
         let key = keys::remark(conversation, number, target, kind.name());
         Ok(self.dynamo.get(&key, Read::Strong).await?.map(|it| it.value))
     }
+}
+
+/// Only while the message is claimed as it was for this send.
+fn fenced(update: Update, fence: Fence) -> Result<Update, StoreError> {
+    update.when(&format!("attempt_{}.claimed_at", fence.attempt), &fence.claimed_at)
 }
 
 #[derive(Serialize)]

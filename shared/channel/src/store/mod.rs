@@ -26,7 +26,7 @@ use crate::aws::Aws;
 use crate::redelivery::Retryable;
 
 /// How often a lost race is decided again before the job is left to its next delivery.
-const RACES: usize = 8;
+pub(crate) const RACES: usize = 8;
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

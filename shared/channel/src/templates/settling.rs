@@ -1,19 +1,15 @@
 //! What follows when a template was definitely not delivered: told by Meta's answer, or by a status later.
 
-use std::time::Duration;
-
 use domain::ids::{ConnectionId, MessageKey, TenantId};
 use domain::status::State;
 use domain::time::Timestamp;
 use meta::fault::Class;
 
 use crate::catalogue::{self, Stop};
+use crate::endings::MARKETING_LATER;
 use crate::outbox::SendError;
 use crate::queues::Queues;
 use crate::store::{Outbound, Store};
-
-/// Meta advises not to send marketing again within a day to a customer who gets no more of it.
-const MARKETING_LIMITED_FOR: Duration = Duration::from_hours(24);
 
 /// A template that failed.
 #[derive(Clone, Copy)]
@@ -39,7 +35,7 @@ pub(crate) async fn settle(store: &Store, queues: &Queues, failed: Failed<'_>) -
         .change_conversation(&key.conversation, |it| {
             it.release_reservation(key);
             if class == Some(Class::MarketingLimit) {
-                it.limit_marketing(at.plus(MARKETING_LIMITED_FOR));
+                it.limit_marketing(at.plus(MARKETING_LATER));
             }
         })
         .await?;

@@ -522,13 +522,14 @@ impl Filling<'_> {
     /// What the value says, if it says anything; Meta takes one line for a variable.
     fn line(&mut self, place: &Place, value: &Value) -> Option<String> {
         let text = self.resolved(place, value)?;
+        let told = self.problems.len();
         if text.contains(|it: char| it.is_control() || matches!(it, '\u{2028}' | '\u{2029}')) {
             self.problem(place.clone(), PARAMETER, "has a line break, a tab or another control character; write it in one line");
         }
         if text.contains("     ") {
             self.problem(place.clone(), PARAMETER, "has more than four spaces in a row; leave some out");
         }
-        Some(text)
+        (self.problems.len() == told).then_some(text)
     }
 
     /// What the value says, if it is a line of at most so many characters.

@@ -411,6 +411,7 @@ fn a_login_code_is_given_once_and_stands_twice() {
         (positional(), of_code(Some(&"1".repeat(16))), &["131009 code: has 16 characters; shorten it to 15"]),
         (positional(), of_code(None), &["131008 code: is missing; give the code"]),
         (positional(), of_code(Some("")), &["131008 code: is empty; give it a value"]),
+        (positional(), of_code(Some("5\n8")), &["132012 code: has a line break, a tab or another control character; write it in one line"]),
         (
             positional(),
             Values { body: list(&["582910"]), ..of_code(Some("582910")) },
