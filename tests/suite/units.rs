@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use channel::jobs::TemplateSend;
 use meta_sim::{Inbound, Mode};
 use serde_json::json;
 use world::dynamo::Units;
-use world::story::{ANA, NUMBER, OTHER_NUMBER, World, answer};
+use world::story::campaigns::OFFER;
+use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, answer};
 
 /// The functions, as their calls are booked.
 const FUNCTIONS: [&str; 5] = ["webhook", "inbound", "replies", "templates", "statuses"];
@@ -192,8 +194,14 @@ async fn what_is_remembered_of_a_connection_is_read_again_after_some_seconds_onc
 
 /// What a batch of 25 templates to these customers costs, all that is remembered being warm.
 async fn bill_of_templates(world: &World, customers: &[String]) -> Bill {
+    bill_of_campaign(world, customers, None).await
+}
+
+async fn bill_of_campaign(world: &World, customers: &[String], campaign: Option<&str>) -> Bill {
     let serials = 1_u32..;
-    let jobs: Vec<_> = customers.iter().zip(serials).map(|(who, serial)| world.offer(who, serial)).collect();
+    let label = || campaign.map(|it| it.to_owned().try_into().expect("a label"));
+    let jobs: Vec<_> =
+        customers.iter().zip(serials).map(|(who, serial)| TemplateSend { campaign: label(), ..world.offer(who, serial) }).collect();
     world.campaigns_all(&jobs).await;
     let bill = bill(world, || {}).await;
     assert!(customers.iter().all(|it| world.meta.received(it).len() == 1), "all went out");
@@ -228,4 +236,21 @@ async fn a_template_costs_three_writes_and_its_share_of_the_leases() {
     // The address on top: its state is what reserves. One more for places in the rotation.
     assert_eq!(new.write("templates"), 4.0 * 25.0 + 3.0, "{new:#?}");
     println!("25 templates to new customers: {:?}", new.units);
+}
+
+#[tokio::test]
+async fn a_long_text_of_a_campaign_with_a_long_name_costs_one_write_more() {
+    let customers: Vec<String> = (0..25).map(|it| format!("34611000{it:03}")).collect();
+    let world = campaigning().await;
+    let text = format!("Hello {{{{1}}}}, {}.", "this is new ".repeat(25));
+    world.meta.put_template(WABA, meta_sim::Template::of_body("9001", OFFER, "en_US", &text));
+    assert!(world.meta.set_template_status(WABA, OFFER, "en_US", "APPROVED"));
+    world.pass(Duration::from_mins(1)).await;
+    for (who, number) in customers.iter().zip([NUMBER, OTHER_NUMBER].into_iter().cycle()) {
+        world.begins_conversation(who, number).await;
+    }
+    let bill = bill_of_campaign(&world, &customers, Some(&"n".repeat(200))).await;
+    assert_eq!(bill.write("templates"), 4.0 * 25.0 + 2.0, "{bill:#?}");
+    // A status is one write, and the first one tells the customer's user id: its address and the conversation.
+    assert_eq!(bill.write("statuses"), 4.0 * 25.0, "{bill:#?}");
 }

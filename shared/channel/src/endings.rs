@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::ids::{MessageKey, TenantId};
 use domain::refusal::{Refusal, Retry};
-use domain::status::{Fault, Step};
+use domain::status::{Fault, State, Step};
 use domain::time::Timestamp;
 use meta::fault::Class;
 
@@ -73,7 +73,11 @@ pub(crate) async fn tell(queues: &Queues, it: Stepped<'_>) -> Result<(), QueueEr
             let class = meta::fault::classify_failed(fault);
             (Some(fault.code.to_string()), Some(note(fault)), Some(retry(class, it.at)))
         }
-        None => (it.message.code.clone(), it.message.note.clone(), it.message.retry),
+        // What ended it holds no longer once Meta tells that it went out after all.
+        None if matches!(it.message.state(), State::Failed | State::Unconfirmed) => {
+            (it.message.code.clone(), it.message.note.clone(), it.message.retry)
+        }
+        None => (None, None, None),
     };
     let what = Happened::MessageState {
         conversation: it.key.conversation.clone(),

@@ -19,7 +19,7 @@ use domain::ids::{ConnectionId, MessageId, MessageKey, NumberId, hash};
 use domain::refusal::{Refusal, Retry};
 use domain::rotation::{Candidate, Pace, number_at, rotating};
 use domain::status::{Fault, Phase, State};
-use domain::template::{ButtonInput, Category, Filled, Values};
+use domain::template::{Category, Filled};
 use domain::time::Timestamp;
 use futures::future::join_all;
 use meta::fault::Class;
@@ -327,10 +327,6 @@ impl Templates<'_> {
         }
         if let Some(status) = template.refused_status() {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
-        }
-        let problems = flow_problems(&job.values);
-        if !problems.is_empty() {
-            return Ok(Checked::Refused(Refusal::Invalid { problems }));
         }
         let participant = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
         Ok(match template.template.fill(&job.values, &participant, now) {
@@ -789,16 +785,6 @@ fn reachable(ready: &Ready, conversation: &Conversation) -> Result<Customer, Ref
 fn rotating_among(numbers: &[NumberItem]) -> Vec<NumberId> {
     let candidate = |it: &NumberItem| Candidate { number: it.id.clone(), can_send: it.can_send(), quality: it.quality };
     rotating(&numbers.iter().map(candidate).collect::<Vec<_>>())
-}
-
-/// What Meta would not take as data of a flow's first screen.
-fn flow_problems(values: &Values) -> Vec<String> {
-    let of_cards = values.cards.iter().flat_map(|it| &it.buttons);
-    let wrong = values.buttons.iter().chain(of_cards).filter(|it| match &it.value {
-        ButtonInput::Flow { data: Some(data), .. } => serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(data).is_err(),
-        ButtonInput::Flow { data: None, .. } | ButtonInput::Url(_) | ButtonInput::Payload(_) | ButtonInput::Code(_) => false,
-    });
-    wrong.map(|it| format!("buttons[{}].data: is no JSON object; give one as text.", it.index)).collect()
 }
 
 /// Why Meta refused a message that has failed, by what it told of it later, or by the code that was kept.

@@ -395,11 +395,3 @@ pub struct CardValues {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<ButtonValue>,
 }
-
-impl Template {
-    /// May it be sent, as far as its status says?
-    #[must_use]
-    pub fn is_approved(&self) -> bool {
-        self.status == Status::Approved
-    }
-}

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use channel::Fence;
 use channel::jobs::{Author, Happened, TemplateSend, To};
-use channel::store::{MessageItem, StoredConnection};
+use channel::store::{Claim, MessageItem, Outbound, StoredConnection, Writer};
 use domain::connection::Connection;
 use domain::conversation::Standing;
-use domain::customer::Bsuid;
-use domain::ids::ConversationId;
+use domain::customer::{Bsuid, Customer, Phone};
+use domain::ids::{ConversationId, MessageId, MessageKey, NumberId};
 use domain::message::Preference;
 use domain::refusal::Retry;
-use domain::template::{TemplateName, Texts, Value};
-use meta_sim::{Fault, Mode, demo_templates};
+use domain::status::Phase;
+use domain::template::{TemplateName, Texts, Value, Values};
+use meta_sim::{Fault, Limits, Mode, demo_templates};
 use world::mapping::Freely;
 use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
 
@@ -19,11 +21,6 @@ use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
 
 const OFFERED: &str = "< Hello Ana, everything is half price today.";
-
-/// The codes of refusals and failures, in order.
-fn codes(world: &World) -> Vec<String> {
-    world.codes()
-}
 
 async fn standing(world: &World) -> Standing {
     world.conversation(ANA).await.standing(world.now())
@@ -64,7 +61,7 @@ async fn nobody_gets_a_second_unanswered_template_within_a_day() {
         world.campaigns(&world.offer(ANA, 2)).await;
         world.campaigns(&world.reminder(ANA, 3)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world), ["awaiting_reply"; 2]);
+        assert_eq!(world.codes(), ["awaiting_reply"; 2]);
         let conversation = world.conversation(ANA).await.id;
         assert!(world.refused_templates().iter().all(|it| it.1 == Some(conversation.clone())), "the refusal names the conversation");
         let retry_at = began_at.plus(DAY);
@@ -83,7 +80,7 @@ async fn nobody_gets_a_second_unanswered_template_within_a_day() {
         world.pass(MINUTE).await;
         assert_eq!(world.screen(ANA).len(), 5);
         assert!(matches!(standing(world).await, Standing::Open { .. }));
-        assert_eq!(codes(world).len(), 2);
+        assert_eq!(world.codes().len(), 2);
     })
     .await;
 }
@@ -94,7 +91,7 @@ async fn a_definite_no_opens_the_guard_and_an_unknown_keeps_it() {
         world.meta.fail_next(None, Some(1), Fault::Error { code: 132_007, subcode: None });
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world), ["132007"]);
+        assert_eq!(world.codes(), ["132007"]);
         assert_eq!(world.conversation(ANA).await.unanswered, None);
         assert!(world.conversation(ANA).await.sender.is_some(), "the sender stays");
 
@@ -103,17 +100,17 @@ async fn a_definite_no_opens_the_guard_and_an_unknown_keeps_it() {
         world.meta.fail_next(None, Some(1), Fault::CutAfter);
         world.campaigns(&world.offer(ANA, 2)).await;
         world.pass(MINUTE * 3).await;
-        assert_eq!(codes(world), ["132007", "unconfirmed"]);
+        assert_eq!(world.codes(), ["132007", "unconfirmed"]);
         world.campaigns(&world.offer(ANA, 3)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world)[2..], ["awaiting_reply"]);
+        assert_eq!(world.codes()[2..], ["awaiting_reply"]);
 
         // Whoever saw that nothing arrived sends it again, as a new message that names the old one.
         let unconfirmed = world.conversation(ANA).await.unanswered.expect("kept").message;
         let resend = TemplateSend { resends: Some(unconfirmed.to_string()), ..world.offer(ANA, 4) };
         world.campaigns(&resend).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world).len(), 3);
+        assert_eq!(world.codes().len(), 3);
         assert_eq!(world.accepted().1, 2);
         let held_by = world.conversation(ANA).await.unanswered.expect("kept").message;
         assert_ne!(held_by, unconfirmed);
@@ -130,10 +127,47 @@ async fn a_late_failure_opens_the_guard() {
         world.meta.fail_next(None, Some(1), Fault::FailLater { code: 131_026 });
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world), ["131026"]);
+        assert_eq!(world.codes(), ["131026"]);
         assert_eq!(world.conversation(ANA).await.unanswered, None);
         world.campaigns(&world.offer(ANA, 2)).await;
         world.pass(MINUTE).await;
+        assert_eq!(world.screen(ANA), [OFFERED]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_queued_again_after_its_late_failure_holds_nothing() {
+    in_each_way(async |world: &World| {
+        let step = |serial| TemplateSend { once: Some("welcome".to_owned().try_into().expect("a label")), ..world.offer(ANA, serial) };
+        let job = step(1);
+        world.meta.fail_next(None, Some(1), Fault::FailLater { code: 131_026 });
+        for _ in 0..2 {
+            world.campaigns(&job).await;
+            world.pass(MINUTE).await;
+            assert_eq!((world.codes(), world.conversation(ANA).await.unanswered), (vec!["131026".to_owned()], None));
+        }
+        world.campaigns(&step(2)).await;
+        world.pass(MINUTE).await;
+        assert_eq!(world.screen(ANA), [OFFERED]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_delivered_after_all_is_not_sent_again() {
+    in_each_way(async |world: &World| {
+        world.agent_is_silent();
+        world.meta.set_mode(Mode { delay_ms: 5 * 60 * 1_000, ..Mode::default() });
+        world.meta.fail_next(None, Some(1), Fault::CutAfter);
+        world.campaigns(&world.offer(ANA, 1)).await;
+        world.pass(MINUTE * 3).await;
+        assert_eq!(world.codes(), ["unconfirmed"]);
+        let message = world.conversation(ANA).await.unanswered.expect("kept").message;
+        world.pass(MINUTE * 5).await;
+        world.campaigns(&TemplateSend { resends: Some(message.to_string()), ..world.offer(ANA, 2) }).await;
+        world.pass(MINUTE).await;
+        assert_eq!(world.codes(), ["unconfirmed", "awaiting_reply"]);
         assert_eq!(world.screen(ANA), [OFFERED]);
     })
     .await;
@@ -152,7 +186,7 @@ async fn a_second_login_code_passes_and_neither_counts() {
         world.campaigns(&world.login_code(ANA, 4)).await;
         world.pass(MINUTE).await;
         assert_eq!(world.screen(ANA).len(), 4, "an unanswered campaign keeps no login code back");
-        assert_eq!(codes(world), [""; 0]);
+        assert_eq!(world.codes(), [""; 0]);
     })
     .await;
 }
@@ -164,7 +198,7 @@ async fn a_login_code_needs_a_phone_number() {
     world.campaigns(&TemplateSend { to: to.clone(), ..world.login_code(ANA, 1) }).await;
     world.campaigns(&TemplateSend { to, ..world.reminder(ANA, 2) }).await;
     world.pass(MINUTE).await;
-    assert_eq!(codes(&world), ["phone_required", "131026"], "nobody on WhatsApp has this id");
+    assert_eq!(world.codes(), ["phone_required", "131026"], "nobody on WhatsApp has this id");
 }
 
 #[tokio::test]
@@ -178,7 +212,7 @@ async fn who_opted_out_of_marketing_gets_none_until_they_opt_in() {
         world.campaigns(&world.offer(ANA, 1)).await;
         world.campaigns(&world.reminder(ANA, 2)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world), ["opted_out"]);
+        assert_eq!(world.codes(), ["opted_out"]);
         assert_eq!(world.screen(ANA).len(), 2, "a reminder is no marketing");
         world.pass(DAY * 2).await;
         world.meta.phone(ANA).prefers(NUMBER, "resume").expect("a word of Meta's");
@@ -191,7 +225,7 @@ async fn who_opted_out_of_marketing_gets_none_until_they_opt_in() {
         world.pass(DAY * 2).await;
         world.campaigns(&world.offer(ANA, 4)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world), ["opted_out"; 2]);
+        assert_eq!(world.codes(), ["opted_out"; 2]);
     })
     .await;
 }
@@ -207,7 +241,7 @@ async fn who_must_not_be_contacted_gets_no_template_at_all() {
         world.campaigns(&world.reminder(ANA, 2)).await;
         world.campaigns(&world.login_code(ANA, 3)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world), ["do_not_contact"; 3]);
+        assert_eq!(world.codes(), ["do_not_contact"; 3]);
         world.sets_do_not_contact(ANA, false).await;
         world.campaigns(&world.reminder(ANA, 4)).await;
         world.pass(MINUTE).await;
@@ -227,14 +261,14 @@ async fn metas_limit_of_marketing_is_kept_for_a_day_and_opens_the_guard() {
             world.meta.fail_next(None, Some(1), fault);
             world.campaigns(&world.offer(ANA, 1)).await;
             world.pass(MINUTE).await;
-            assert_eq!(codes(&world), [code.to_string()]);
+            assert_eq!(world.codes(), [code.to_string()]);
             let conversation = world.conversation(ANA).await;
             let until = conversation.marketing_limited_until.expect("it is remembered");
             assert!(conversation.unanswered.is_none() && until <= world.now().plus(DAY));
             world.campaigns(&world.offer(ANA, 2)).await;
             world.campaigns(&world.reminder(ANA, 3)).await;
             world.pass(MINUTE).await;
-            assert_eq!(codes(&world)[1..], ["marketing_limit"]);
+            assert_eq!(world.codes()[1..], ["marketing_limit"]);
             assert_eq!(world.refusals()[0].retry, Retry::Later { retry_at: until });
             assert_eq!(world.screen(ANA).len(), 1, "the reminder");
         }
@@ -249,7 +283,7 @@ async fn an_opt_out_that_meta_knows_and_we_do_not_is_learnt_from_its_refusal() {
     world.pass(MINUTE).await;
     world.campaigns(&world.offer(ANA, 2)).await;
     world.pass(MINUTE).await;
-    assert_eq!(codes(&world), ["131050", "opted_out"]);
+    assert_eq!(world.codes(), ["131050", "opted_out"]);
     assert_eq!(world.opt_outs(), [Preference::Stop]);
 }
 
@@ -268,7 +302,7 @@ async fn a_step_of_a_campaign_reaches_a_customer_once_whatever_the_job() {
         world.settle().await;
         world.campaigns(&step(3)).await;
         world.pass(MINUTE).await;
-        assert_eq!(codes(world), ["132007", "duplicate"]);
+        assert_eq!(world.codes(), ["132007", "duplicate"]);
         assert_eq!(world.screen(ANA).len(), 2);
     })
     .await;
@@ -281,11 +315,11 @@ async fn what_comes_too_late_is_not_sent() {
     world.sleep(HOUR + SECOND).await;
     world.campaigns(&limited).await;
     world.settle().await;
-    assert_eq!(codes(&world), ["expired"]);
+    assert_eq!(world.codes(), ["expired"]);
     world.sleep(DAY).await;
     world.campaigns(&old).await;
     world.settle().await;
-    assert_eq!(codes(&world), ["expired"; 2]);
+    assert_eq!(world.codes(), ["expired"; 2]);
     assert_eq!(world.accepted().1, 0);
 }
 
@@ -342,7 +376,7 @@ async fn a_number_that_cannot_send_is_left_and_nothing_is_lost_with_it() {
         let all = world.meta.all_received();
         assert_eq!(all.values().map(Vec::len).sum::<usize>(), 4);
         assert!(all.values().flatten().all(|it| it.number == OTHER_NUMBER));
-        assert_eq!(codes(world), [""; 0]);
+        assert_eq!(world.codes(), [""; 0]);
     })
     .await;
 }
@@ -356,7 +390,7 @@ async fn a_number_that_is_told_to_slow_down_pauses_and_loses_nothing() {
         }
         world.pass(MINUTE * 5).await;
         assert_eq!(world.meta.all_received().values().map(Vec::len).sum::<usize>(), 6);
-        assert_eq!(codes(world), [""; 0]);
+        assert_eq!(world.codes(), [""; 0]);
     })
     .await;
 }
@@ -384,7 +418,7 @@ async fn a_template_that_meta_paused_is_not_tried_again() {
     world.campaigns(&world.offer("34600111333", 2)).await;
     world.campaigns(&world.reminder("34600111444", 3)).await;
     world.pass(MINUTE).await;
-    assert_eq!(codes(&world), ["132015", "template_not_approved"]);
+    assert_eq!(world.codes(), ["132015", "template_not_approved"]);
     assert_eq!(world.accepted().1, 1, "the other template goes out");
 }
 
@@ -438,7 +472,7 @@ async fn what_leads_nowhere_is_refused_with_its_reason() {
         world.campaigns(&job).await;
         world.settle().await;
     }
-    assert_eq!(codes(&world), ["unknown_connection", "unknown_connection", "invalid", "unknown_conversation", "invalid", "not_attached"]);
+    assert_eq!(world.codes(), ["unknown_connection", "unknown_connection", "invalid", "unknown_conversation", "invalid", "not_attached"]);
     assert!(world.refusals()[2].note.contains("first_name"), "{}", world.refusals()[2].note);
     assert_eq!(world.find(ANA).await, None, "and no conversation is begun");
 }
@@ -449,14 +483,14 @@ async fn while_the_connection_does_not_run_a_template_waits_ten_minutes() {
         world.stop().await;
         world.campaigns(&world.offer(ANA, 1)).await;
         world.pass(MINUTE * 5).await;
-        assert_eq!((codes(world).len(), world.accepted().1), (0, 0));
+        assert_eq!((world.codes().len(), world.accepted().1), (0, 0));
         world.run().await;
         world.pass(MINUTE * 2).await;
         assert_eq!(world.screen(ANA), [OFFERED]);
         world.stop().await;
         world.campaigns(&world.offer("34600111333", 2)).await;
         world.pass(MINUTE * 12).await;
-        assert_eq!(codes(world), ["not_running"]);
+        assert_eq!(world.codes(), ["not_running"]);
         assert_eq!(world.find("34600111333").await.and_then(|it| it.unanswered), None);
     })
     .await;
@@ -495,7 +529,7 @@ async fn marketing_goes_its_own_way_where_the_connection_says_so() {
     closed.expect("the account is there");
     world.campaigns(&world.offer(ANA, 1)).await;
     world.pass(MINUTE).await;
-    assert_eq!(codes(&world), ["131063"], "Meta takes no marketing on the other endpoint");
+    assert_eq!(world.codes(), ["131063"], "Meta takes no marketing on the other endpoint");
     assert_eq!(world.conversation(ANA).await.unanswered, None);
     sets(&world, |it| it.marketing_messages = true).await;
     world.campaigns(&world.offer(ANA, 2)).await;
@@ -519,12 +553,12 @@ async fn utility_passes_the_guard_where_the_connection_says_so() {
     world.campaigns(&world.offer(ANA, 1)).await;
     world.campaigns(&world.reminder(ANA, 2)).await;
     world.pass(MINUTE).await;
-    assert_eq!(codes(&world), ["awaiting_reply"]);
+    assert_eq!(world.codes(), ["awaiting_reply"]);
     sets(&world, |it| it.utility_exempt = true).await;
     world.campaigns(&world.reminder(ANA, 3)).await;
     world.campaigns(&world.offer(ANA, 4)).await;
     world.pass(MINUTE).await;
-    assert_eq!(codes(&world), ["awaiting_reply"; 2], "marketing does not");
+    assert_eq!(world.codes(), ["awaiting_reply"; 2], "marketing does not");
     assert_eq!(world.screen(ANA).len(), 2);
 }
 
@@ -538,7 +572,7 @@ async fn customers_of_a_number_that_was_removed_get_another_with_their_next_temp
     let conversation = world.conversation(ANA).await.id;
     world.sends(&world.of_agent(&conversation, "free-form", 1)).await;
     world.pass(MINUTE).await;
-    assert_eq!(codes(&world), ["sender_gone"]);
+    assert_eq!(world.codes(), ["sender_gone"]);
     world.campaigns(&world.offer(ANA, 2)).await;
     world.pass(MINUTE).await;
     assert_eq!(world.meta.received(ANA).last().map(|it| it.number.clone()), Some(OTHER_NUMBER.to_owned()));
@@ -555,7 +589,63 @@ async fn a_template_made_a_moment_ago_is_looked_for_before_anybody_is_refused() 
     world.campaigns(&TemplateSend { template: TemplateName::parse("made_never").expect("a name"), ..world.offer(ANA, 2) }).await;
     world.pass(MINUTE).await;
     assert_eq!(world.screen(ANA), ["< Hello Ana, this is new."]);
-    assert_eq!(codes(&world), ["template_missing"]);
+    assert_eq!(world.codes(), ["template_missing"]);
+}
+
+#[tokio::test]
+async fn a_template_of_which_meta_does_not_say_whether_it_is_there_is_waited_for_ten_minutes() {
+    let world = World::new().await;
+    world.clock.advance(MINUTE);
+    world.meta.set_limits(Limits { calls_per_hour: Some(0), ..Limits::default() });
+    let job = TemplateSend { template: TemplateName::parse("made_today").expect("a name"), ..world.offer(ANA, 1) };
+    world.campaigns(&job).await;
+    world.pass(MINUTE * 9).await;
+    assert_eq!(world.codes(), [""; 0]);
+    world.pass(MINUTE * 3).await;
+    assert_eq!(world.codes(), ["template_missing"]);
+    // Once it is there the same job may go out; and whatever it meets then is news.
+    world.meta.set_limits(Limits::default());
+    world.campaigns(&world.reminder(ANA, 2)).await;
+    world.campaigns(&TemplateSend { values: Values::default(), ..world.offer(ANA, 1) }).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.codes(), ["template_missing", "invalid"]);
+    world.pass(HOUR).await;
+}
+
+#[tokio::test]
+async fn without_a_number_a_template_waits_ten_minutes() {
+    let world = World::new().await;
+    for number in [NUMBER, OTHER_NUMBER] {
+        let number = NumberId::parse(number).expect("an id");
+        world.store.mark_number(&number, &connection_id(), 131_045).await.expect("the store answers");
+    }
+    world.clock.advance(SECOND * 6);
+    // Whoever marked the last one died before saying that the connection is in ERROR.
+    world.campaigns(&world.offer(ANA, 1)).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.codes(), [""; 0]);
+    world.pass(MINUTE * 11).await;
+    assert_eq!(world.codes(), ["not_running"]);
+}
+
+#[tokio::test]
+async fn a_release_that_comes_late_undoes_no_newer_claim() {
+    let world = World::new().await;
+    let (number, customer) = (NumberId::parse(NUMBER).expect("an id"), Customer::known_by(Phone::parse(ANA).ok(), None).expect("known"));
+    let (id, at) = MessageId::of_job(&world.job_id(1)).expect("a job's id");
+    let key = MessageKey { conversation: ConversationId::parse("c".repeat(22)).expect("22 characters"), at, id };
+    let fence = |claimed_at| Fence { attempt: 1, claimed_at };
+    let (first, second) = (world.now(), world.now().plus(SECOND));
+    let draft = Outbound::draft(connection_id(), "template", "{}".to_owned(), Writer::Campaign);
+    let claimed = draft.claimed(number.clone(), customer.clone(), first);
+    assert!(matches!(world.store.claim(&key, claimed).await, Ok(Claim::Ours)));
+    world.store.released(&key, fence(first), true).await.expect("the store answers");
+    assert!(world.store.reclaim(&key, 1, &number, &customer, second).await.expect("the store answers"));
+    for (late, phase) in [(first, Phase::Sending), (second, Phase::Released)] {
+        world.store.released(&key, fence(late), true).await.expect("the store answers");
+        let found = world.store.message([&key.conversation], key.at, &key.id).await.expect("the store answers");
+        assert!(matches!(found, Some((_, MessageItem::Outbound(it))) if it.phase == phase), "{phase:?}");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ const INLINE: usize = 350;
 const INLINE_CONTENT: usize = INLINE + 50;
 /// What stands around the words of a customer's message: names, its id and time.
 const INLINE_EVENT: usize = INLINE + 200;
+/// So long are the names of most templates and campaigns together; what is longer takes the room of the words.
+const NAMES: usize = 100;
 
 /// To whom a customer's message was handed over when it was kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -362,7 +364,10 @@ impl MessageItem {
     fn json_mut(&mut self) -> Option<(&mut String, usize)> {
         match self {
             Self::Inbound(it) => Some((&mut it.event, INLINE_EVENT)),
-            Self::Outbound(it) => Some((&mut it.content, INLINE_CONTENT)),
+            Self::Outbound(it) => {
+                let names = it.campaign.as_ref().map_or(0, String::len) + it.template.as_ref().map_or(0, |it| it.name.as_str().len());
+                Some((&mut it.content, INLINE_CONTENT.saturating_sub(names.saturating_sub(NAMES))))
+            }
             Self::Body { .. } => None,
         }
     }

@@ -216,8 +216,7 @@ struct Filling<'a> {
 impl Template {
     /// Puts the values in place. Fields are taken from the `participant`; an offer must end after `now`.
     ///
-    /// Whether the template may be sent at all is not asked: see [`Template::is_approved`]. Lengths are counted in Unicode characters. The
-    /// data of a flow is not read beyond its braces: Meta refuses what is no JSON.
+    /// Whether the template may be sent at all is not asked: see [`Template::status`]. Lengths are counted in Unicode characters.
     ///
     /// # Errors
     /// Every [`Problem`] that there is.
@@ -606,7 +605,8 @@ impl Filling<'_> {
             (Button::Flow { .. }, None) => return Some(FilledInput::Flow { token: None, data: None }),
             (Button::Flow { .. }, Some(ButtonInput::Flow { token, data })) => {
                 self.not_blank(place, "token", token.as_deref());
-                if data.as_deref().is_some_and(|it| !(it.trim().starts_with('{') && it.trim().ends_with('}'))) {
+                let is_object = |it: &str| serde_json::from_str::<BTreeMap<String, serde::de::IgnoredAny>>(it).is_ok();
+                if !data.as_deref().is_none_or(is_object) {
                     self.problem(place.clone(), INVALID, "has data that is no JSON object; give the data of the first screen as one");
                 }
                 return Some(FilledInput::Flow { token: token.clone(), data: data.clone() });

@@ -354,7 +354,7 @@ fn a_button_takes_what_it_is_for() {
         (flow(), None, &[]),
         (
             flow(),
-            Some(flow_data("[]")),
+            Some(flow_data("{visit: 88}")),
             &[
                 "131009 buttons[0]: has an empty token; leave that out",
                 "131009 buttons[0]: has data that is no JSON object; give the data of the first screen as one",
