@@ -358,6 +358,7 @@ pub struct TemplateSend {
     /// The version.
     pub v: V1,
     /// A UUIDv7 of the sender's own: the idempotency key. Its time is the job's own time.
+    #[schemars(extend("pattern" = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"))]
     pub id: String,
     /// Whose connection it is.
     pub tenant: TenantId,

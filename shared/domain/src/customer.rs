@@ -12,7 +12,7 @@ use crate::ids::{ConnectionId, Malformed, hash};
 /// It is a person's: it is never printed by [`fmt::Debug`], and has no `Display`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^\\+?[0-9]{5,20}$"))]
 pub struct Phone(String);
 
 impl Phone {
@@ -98,7 +98,7 @@ impl From<Phone> for String {
 /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-scoped-user-ids>
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[A-Z]{2}\\.(ENT\\.)?[A-Za-z0-9]{1,128}$"))]
 pub struct Bsuid(String);
 
 impl Bsuid {

@@ -21,11 +21,11 @@ pub struct Malformed {
 }
 
 macro_rules! identifier {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $expected:literal, $is_valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $expected:literal, $pattern:literal, $is_valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schemars(with = "String")]
+        #[schemars(with = "String", extend("pattern" = $pattern))]
         pub struct $name(String);
 
         impl $name {
@@ -98,41 +98,41 @@ fn is_meta_id(text: &str) -> bool {
 
 identifier!(
     /// Who the platform's client is: owns connections.
-    TenantId, "tenant id", "1 to 64 letters, digits, `-` or `_`", is_name
+    TenantId, "tenant id", "1 to 64 letters, digits, `-` or `_`", "^[A-Za-z0-9_-]{1,64}$", is_name
 );
 identifier!(
     /// The credentials of one WhatsApp Business account with its numbers.
-    ConnectionId, "connection id", "1 to 64 letters, digits, `-` or `_`", is_name
+    ConnectionId, "connection id", "1 to 64 letters, digits, `-` or `_`", "^[A-Za-z0-9_-]{1,64}$", is_name
 );
 identifier!(
     /// A recipient of turns, outside this system.
-    AgentId, "agent id", "1 to 64 letters, digits, `-` or `_`", is_name
+    AgentId, "agent id", "1 to 64 letters, digits, `-` or `_`", "^[A-Za-z0-9_-]{1,64}$", is_name
 );
 identifier!(
     /// Meta's id of an app: <https://developers.facebook.com/docs/development/create-an-app>.
-    AppId, "app id", "1 to 32 digits", is_meta_id
+    AppId, "app id", "1 to 32 digits", "^[0-9]{1,32}$", is_meta_id
 );
 identifier!(
     /// Meta's id of a WhatsApp Business account.
-    WabaId, "WhatsApp Business account id", "1 to 32 digits", is_meta_id
+    WabaId, "WhatsApp Business account id", "1 to 32 digits", "^[0-9]{1,32}$", is_meta_id
 );
 identifier!(
     /// One business phone number, by Meta's `phone_number_id`: the only name of a number that is the same everywhere.
-    NumberId, "phone number id", "1 to 32 digits", is_meta_id
+    NumberId, "phone number id", "1 to 32 digits", "^[0-9]{1,32}$", is_meta_id
 );
 identifier!(
     /// Meta's id of a message (`wamid.…`): opaque, and it contains a phone number, so it is never logged and never a key.
     ///
     /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages>
-    Wamid, "WhatsApp message id", "1 to 1024 bytes", |it| (1..=1024).contains(&it.len())
+    Wamid, "WhatsApp message id", "1 to 1024 bytes", "^[!-~]{1,1024}$", |it| (1..=1024).contains(&it.len())
 );
 identifier!(
     /// Everything between one connection and one customer. A hash, so it may stand in keys and logs.
-    ConversationId, "conversation id", "22 characters of base64url", is_hash
+    ConversationId, "conversation id", "22 characters of base64url", "^[A-Za-z0-9_-]{22}$", is_hash
 );
 identifier!(
     /// One message: for an inbound one the hash of number and wamid, for an outbound one a UUIDv7, with `.NN` for a further part.
-    MessageId, "message id", "1 to 64 letters, digits, `-`, `_` or `.`",
+    MessageId, "message id", "1 to 64 letters, digits, `-`, `_` or `.`", "^[A-Za-z0-9_.-]{1,64}$",
     |it| (1..=64).contains(&it.len()) && it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.'))
 );
 
@@ -140,7 +140,7 @@ identifier!(
     /// The name of a template. Names repeat across languages: name and [`Language`](crate::template::Language) together say which is meant.
     ///
     /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components>
-    TemplateName, "template name", "1 to 512 of a to z, 0 to 9 and _",
+    TemplateName, "template name", "1 to 512 of a to z, 0 to 9 and _", "^[a-z0-9_]{1,512}$",
     |it| (1..=512).contains(&it.len()) && it.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 );
 
@@ -286,6 +286,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::customer::{Bsuid, Phone};
+    use crate::template::Language;
 
     #[test]
     fn a_reply_derives_the_same_id_from_the_same_turn() {
@@ -307,7 +309,27 @@ mod tests {
         assert!(MessageId::of_job("later").is_err());
     }
 
+    /// A text that the JSON Schema of a type allows.
+    fn allowed<T: JsonSchema>() -> impl Strategy<Value = String> {
+        let schema = schemars::schema_for!(T);
+        let pattern = schema.get("pattern").and_then(|it| it.as_str()).expect("a pattern");
+        let inner = pattern.trim_start_matches('^').trim_end_matches('$');
+        proptest::string::string_regex(inner).expect("a pattern that strings are made from")
+    }
+
     proptest! {
+        #[test]
+        fn what_the_schema_allows_is_taken(
+            name in allowed::<TenantId>(), digits in allowed::<NumberId>(), wamid in allowed::<Wamid>(), template in allowed::<TemplateName>(),
+            conversation in allowed::<ConversationId>(), message in allowed::<MessageId>(), phone in allowed::<Phone>(),
+            bsuid in allowed::<Bsuid>(), language in allowed::<Language>()
+        ) {
+            prop_assert!(TenantId::parse(name).is_ok() && NumberId::parse(digits).is_ok() && Wamid::parse(wamid).is_ok());
+            prop_assert!(TemplateName::parse(template).is_ok() && ConversationId::parse(conversation).is_ok());
+            prop_assert!(MessageId::parse(message).is_ok() && Phone::parse(&phone).is_ok() && Bsuid::parse(&bsuid).is_ok());
+            prop_assert!(Language::parse(language).is_ok());
+        }
+
         #[test]
         fn different_parts_never_share_a_hash(a in proptest::collection::vec(".{0,8}", 0..4), b in proptest::collection::vec(".{0,8}", 0..4)) {
             prop_assume!(a != b);

@@ -28,7 +28,7 @@ pub use self::variables::{Kind, Part, Place, Variable};
 /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/supported-languages>
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[A-Za-z0-9_-]{2,16}$"))]
 pub struct Language(String);
 
 impl Language {

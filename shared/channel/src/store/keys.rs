@@ -150,7 +150,7 @@ mod tests {
         let connection_id = ConnectionId::parse(c).expect("valid");
         let conversation_id = ConversationId::parse(v).expect("valid");
         let number_id = NumberId::parse(n).expect("valid");
-        let name = TemplateName::parse(&format!("step_{n}")).expect("valid");
+        let name = TemplateName::parse(format!("step_{n}")).expect("valid");
         let wamid = Wamid::parse(w).expect("valid");
         let key = MessageKey {
             conversation: conversation_id.clone(),
