@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use channel::aws::Aws;
+use channel::catalogue;
 use channel::connections::{self, NewConnection};
 use channel::queues::{Queue, QueueUrls, Queues};
 use channel::store::{Store, Tables};
@@ -20,16 +21,33 @@ use crate::stack::Stack;
 /// # Errors
 /// A value is no such id, or the config table or the queue `probes` does not take it.
 pub(crate) async fn seed(demo: &Demo, stack: &Stack, aws: &Aws, master_key: &str) -> Result<()> {
+    let vault = Vault::new(MASTER_KEY_ID, &Secret::new(master_key))?;
+    // False if it is there already, which is as good.
+    let _is_new = connections::install(&store(stack, aws)?, &queues(stack, aws)?, &vault, &connection(demo)?, now()).await?;
+    Ok(())
+}
+
+/// Asks that the demo connection's templates be read. What asked for it when the connection was made came before the functions were up.
+///
+/// # Errors
+/// The config table or the queue `probes` does not answer.
+pub(crate) async fn list_templates(demo: &Demo, stack: &Stack, aws: &Aws) -> Result<()> {
+    let id = ConnectionId::parse(demo.connection.as_str())?;
+    let stored = store(stack, aws)?.connection(&id).await?.context("The demo connection is not there")?;
+    Ok(catalogue::ask(&queues(stack, aws)?, &stored.connection, now()).await?)
+}
+
+fn store(stack: &Stack, aws: &Aws) -> Result<Store> {
     let tables = Tables {
         config: stack.variable("TABLE_CONFIG")?.to_owned(),
         conversations: stack.variable("TABLE_CONVERSATIONS")?.to_owned(),
         messages: stack.variable("TABLE_MESSAGES")?.to_owned(),
     };
-    let vault = Vault::new(MASTER_KEY_ID, &Secret::new(master_key))?;
-    // False if it is there already, which is as good.
-    let queues = Queues::new(aws.sqs(), QueueUrls::new().with(Queue::Probes, stack.variable("QUEUE_PROBES")?));
-    let _is_new = connections::install(&Store::over(aws, tables), &queues, &vault, &connection(demo)?, now()).await?;
-    Ok(())
+    Ok(Store::over(aws, tables))
+}
+
+fn queues(stack: &Stack, aws: &Aws) -> Result<Queues> {
+    Ok(Queues::new(aws.sqs(), QueueUrls::new().with(Queue::Probes, stack.variable("QUEUE_PROBES")?)))
 }
 
 /// The connection, with its app and the example agent.

@@ -144,6 +144,7 @@ async fn serve(
     children.start(entry::functions(settings, &stack, |name| std::env::var(name).ok()))?;
     until("the gateway answers", async || entry::answers(&http, settings).await).await?;
     wake_functions(&http, settings, &template).await.map_err(|it| anyhow::anyhow!("{it:#}\n{}", look_at_log(children)))?;
+    demo::list_templates(&settings.demo, &stack, &aws).await?;
     step.done();
 
     let mut events = start_platform(platform, state, queues(&aws, &stack)?, &stopping, settings.has_agent);

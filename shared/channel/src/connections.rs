@@ -231,6 +231,8 @@ pub async fn mark_number(
 ) -> Result<(), ConnectionError> {
     store.mark_number(number, &connection.id, fault.code).await?;
     let note = format!("Number {number} cannot send: {} (code {}). Look at it in WhatsApp Manager.", endings::note(fault), fault.code);
+    // Many sends of one minute meet the same fault: it is told once.
+    let at = Timestamp::from_millis(at.as_millis() - at.as_millis().rem_euclid(60_000));
     store.log(&connection.id, at, &note).await?;
     let (time, code) = (at.sortable(), fault.code.to_string());
     let parts = ["number", number.as_str(), code.as_str(), time.as_str()];

@@ -152,10 +152,6 @@ impl Ready {
     fn is_of_person(&self) -> bool {
         matches!(self.job.author, Some(Author::Person(_)))
     }
-
-    fn step(&self) -> Option<&str> {
-        self.message.once.as_deref()
-    }
 }
 
 impl Templates<'_> {

@@ -98,7 +98,8 @@ async fn a_definite_no_opens_the_guard_and_an_unknown_keeps_it() {
         // Meta takes the next one and hangs up, and its statuses do not come.
         world.meta.set_mode(Mode { delay_ms: 6 * 60 * 60 * 1_000, ..Mode::default() });
         world.meta.fail_next(None, Some(1), Fault::CutAfter);
-        world.campaigns(&world.offer(ANA, 2)).await;
+        let step = |serial| TemplateSend { once: Some("welcome".to_owned().try_into().expect("a label")), ..world.offer(ANA, serial) };
+        world.campaigns(&step(2)).await;
         world.pass(MINUTE * 3).await;
         assert_eq!(world.codes(), ["132007", "unconfirmed"]);
         world.campaigns(&world.offer(ANA, 3)).await;
@@ -107,7 +108,7 @@ async fn a_definite_no_opens_the_guard_and_an_unknown_keeps_it() {
 
         // Whoever saw that nothing arrived sends it again, as a new message that names the old one.
         let unconfirmed = world.conversation(ANA).await.unanswered.expect("kept").message;
-        let resend = TemplateSend { resends: Some(unconfirmed.to_string()), ..world.offer(ANA, 4) };
+        let resend = TemplateSend { resends: Some(unconfirmed.to_string()), ..step(4) };
         world.campaigns(&resend).await;
         world.pass(MINUTE).await;
         assert_eq!(world.codes().len(), 3);

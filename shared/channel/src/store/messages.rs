@@ -609,7 +609,7 @@ impl Store {
         }
     }
 
-    /// Gives a step back that a message took and did not use.
+    /// Gives a step back that a message took, if it still has it.
     ///
     /// # Errors
     /// [`StoreError`].

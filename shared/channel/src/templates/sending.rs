@@ -56,10 +56,14 @@ impl Templates<'_> {
     }
 
     async fn send(&self, mut ready: Ready, slot: &Slot, now: Timestamp) -> Result<(Outcome, Used), TemplateError> {
-        if let Some(step) = ready.step().map(str::to_owned)
-            && !self.store.take_once(&ready.stored.conversation, &step, &ready.key.id).await?
-        {
-            return Ok((self.refuse(&ready.draft(), &Refusal::Duplicate, now).await?, Used::Nothing));
+        if let Some(step) = ready.message.once.clone() {
+            let conversation = &ready.stored.conversation;
+            if let Some(unconfirmed) = &ready.resends {
+                self.store.give_once_back(conversation, &step, &unconfirmed.id).await?;
+            }
+            if !self.store.take_once(conversation, &step, &ready.key.id).await? {
+                return Ok((self.refuse(&ready.draft(), &Refusal::Duplicate, now).await?, Used::Nothing));
+            }
         }
         let reserved = match self.reserve(&mut ready, &slot.number, now).await? {
             Ok(it) => it,
