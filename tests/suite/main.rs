@@ -1,5 +1,6 @@
 //! One test binary for all of it: stories, contracts, the template's wiring.
 
+mod api;
 mod campaigns;
 mod contracts;
 mod crashes;

@@ -87,8 +87,9 @@ fn only_the_files_that_speak_to_aws_name_its_sdk() {
 }
 
 #[test]
-fn only_the_graph_client_names_the_http_client() {
-    assert_eq!(strangers(&SHIPPED, "reqwest", &["shared/meta/src/graph.rs"]), Vec::<String>::new());
+fn only_who_asks_meta_or_the_issuer_of_tokens_names_the_http_client() {
+    let askers = ["shared/meta/src/graph.rs", "functions/control/src/issuer.rs"];
+    assert_eq!(strangers(&SHIPPED, "reqwest", &askers), Vec::<String>::new());
 }
 
 #[test]
@@ -215,6 +216,7 @@ fn asked(read: impl Fn(Environment) -> Result<(), Misconfigured>) -> BTreeSet<St
             "MASTER_KEY" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             "LOG_LEVEL" => "info",
             "CAMPAIGN_SHARE" => "0.5",
+            "JWT_ISSUER" => "https://issuer.example",
             _ => "something",
         };
         Some(value.to_owned())
@@ -234,6 +236,7 @@ fn a_function_is_given_exactly_the_variables_that_it_asks_for() {
         ("TemplatesFunction", asked(|it| templates::Config::read(it).map(drop))),
         ("StatusesFunction", asked(|it| statuses::Config::read(it).map(drop))),
         ("HealthFunction", asked(|it| health::Config::read(it).map(drop))),
+        ("ControlFunction", asked(|it| control::Config::read(it).map(drop))),
     ];
     assert_eq!(template.functions.keys().collect::<Vec<_>>().len(), functions.len(), "every function is looked at");
     for (function, asked) in functions {

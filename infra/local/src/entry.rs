@@ -49,6 +49,8 @@ pub(crate) fn functions(settings: &Settings, stack: &Stack, variable: impl Fn(&s
     let ours = [
         ("CARGO_TARGET_DIR", settings.places.target.display().to_string()),
         ("GRAPH_URL", format!("http://{}", settings.meta_sim)),
+        ("API_TOKEN", settings.api_token.clone()),
+        ("API_TENANT", settings.demo.tenant.clone()),
         ("AWS_ENDPOINT_URL", aws),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
@@ -118,6 +120,21 @@ pub(crate) async fn verify(http: &reqwest::Client, settings: &Settings) -> Resul
     Ok(())
 }
 
+/// Asks `control` for the description of the API, which proves its route.
+///
+/// # Errors
+/// It does not answer with such a document.
+pub(crate) async fn describe(http: &reqwest::Client, settings: &Settings) -> Result<()> {
+    let url = format!("http://{}/v1/openapi.json", settings.gateway);
+    let response = http.get(url).timeout(FIRST_ANSWER).send().await.context("the function control does not answer")?;
+    let status = response.status();
+    let text = response.text().await?;
+    if !status.is_success() || !text.contains("openapi") {
+        bail!("The function control does not describe the API: {status}");
+    }
+    Ok(())
+}
+
 /// Where Meta sends the demo app's webhooks.
 pub(crate) fn callback(settings: &Settings) -> String {
     format!("http://{}/webhooks/{}", settings.gateway, settings.demo.app_id)
@@ -151,6 +168,7 @@ mod tests {
         assert_eq!(value("AWS_ENDPOINT_URL"), Some("http://127.0.0.1:4566"));
         assert_eq!(value("GRAPH_URL"), Some("http://127.0.0.1:8090"));
         assert_eq!(value("AWS_ACCESS_KEY_ID"), Some("local"));
+        assert_eq!((value("API_TOKEN"), value("API_TENANT")), (Some("local-api-token"), Some("demo")));
         assert_eq!(value("TABLE_CONFIG"), Some("config"));
         assert_eq!(value("CAMPAIGN_SHARE"), Some("0.5"));
         assert_eq!(value("PATH"), Some("/bin"));

@@ -218,9 +218,10 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) -> Result<()> {
 
 /// Lets every function answer once, so that the first customer waits for none.
 async fn wake_functions(http: &reqwest::Client, settings: &Settings, template: &Template) -> Result<()> {
-    for function in template.functions.iter().filter(|it| *it != "webhook") {
+    for function in template.functions.iter().filter(|it| !["webhook", "control"].contains(&it.as_str())) {
         entry::wake(http, settings, function).await?;
     }
+    entry::describe(http, settings).await?;
     entry::verify(http, settings).await
 }
 
@@ -229,12 +230,13 @@ fn look_at_log(children: &Children) -> String {
 }
 
 fn print_addresses(settings: &Settings) {
-    let Settings { gateway, meta_sim, aws, demo, .. } = settings;
+    let Settings { gateway, meta_sim, aws, demo, api_token, .. } = settings;
     println!(
         "
 Webhooks       {}
 Graph API      http://{meta_sim} (Meta simulator; its switches are under /sim)
 AWS            http://{aws} (region {}, any key)
+JSON API       http://{gateway}/v1 (described by /v1/openapi.json)
 Functions      http://{gateway}/2015-03-31/functions/<name>/invocations
 
 Go on as the customer, then look at the phone:
@@ -242,10 +244,15 @@ Go on as the customer, then look at the phone:
   curl -s http://{meta_sim}/sim/phones/{phone}/messages -H 'content-type: application/json' -d '{{\"to\":\"{number}\",\"text\":\"Thank you!\"}}'
   curl -s http://{meta_sim}/sim/phones/{phone}
 
+Look at the connection as the platform does:
+
+  curl -s http://{gateway}/v1/connections/{connection}/logs -H 'authorization: Bearer {api_token}'
+
 Changed code is loaded at the next call. Ctrl-C stops everything; `make run` goes on from there.",
         entry::callback(settings),
         stack::REGION,
         phone = demo.phone,
+        connection = demo.connection,
         number = demo.numbers[0],
     );
 }

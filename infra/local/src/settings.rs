@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) is_fresh: bool,
     /// Which part of a number's throughput campaigns may use, if not what the template says. `CAMPAIGN_SHARE`.
     pub(crate) campaign_share: String,
+    /// What the JSON API's callers prove themselves by, as the demo tenant. `API_TOKEN`.
+    pub(crate) api_token: String,
     /// Where programs, state and logs lie.
     pub(crate) places: Places,
 }
@@ -113,6 +115,7 @@ impl Settings {
             has_agent: reader.text("EXAMPLE_AGENT", "1") != "0",
             is_fresh: reader.text("FRESH", "0") == "1",
             campaign_share: reader.text("CAMPAIGN_SHARE", ""),
+            api_token: reader.text("API_TOKEN", "local-api-token"),
             places,
         };
         if reader.mistakes.is_empty() { Ok(settings) } else { Err(reader.mistakes) }

@@ -130,13 +130,16 @@ impl Environment {
         vault
     }
 
-    /// The Graph API: `GRAPH_URL`, `GRAPH_VERSION`.
-    ///
-    /// Only a stack on this machine has an endpoint of its own for SQS, and only there may Meta be a simulator.
+    /// Is this a stack on one machine? Only there SQS has an endpoint of its own, and only there others may be reached on this machine.
+    pub fn is_local(&self) -> bool {
+        self.optional("AWS_ENDPOINT_URL_SQS").or_else(|| self.optional("AWS_ENDPOINT_URL")).is_some()
+    }
+
+    /// The Graph API: `GRAPH_URL`, `GRAPH_VERSION`. Only on one machine Meta may be a simulator.
     pub fn graph(&mut self) -> Option<channel::GraphSettings> {
         let base_url = self.required("GRAPH_URL");
         let version = self.required("GRAPH_VERSION");
-        let allow_loopback = self.optional("AWS_ENDPOINT_URL_SQS").or_else(|| self.optional("AWS_ENDPOINT_URL")).is_some();
+        let allow_loopback = self.is_local();
         Some(channel::GraphSettings { base_url: base_url?, allow_loopback, ..channel::GraphSettings::meta(version?) })
     }
 

@@ -480,7 +480,7 @@ fn is_version(text: &str) -> bool {
 }
 
 /// TLS with ring and Mozilla's roots: neither a provider nor a certificate store of the machine is needed.
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+pub fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;

@@ -3,6 +3,7 @@
 //! Nothing happens by itself: [`World::settle`] lets everything happen that can happen now, [`World::pass`] lets time pass. Or all of it
 //! does, as in the cloud and in a time of its own: [`World::run_until`], [`World::run_out`].
 
+mod api;
 pub mod campaigns;
 mod freely;
 mod verbs;
@@ -34,6 +35,7 @@ use meta::graph::{Graph, Settings};
 use meta_sim::{Setup, Simulator, Webhook};
 use serde_json::{Value, json};
 
+pub use self::api::Answer;
 use crate::clock::Clock;
 use crate::dynamo::Dynamo;
 use crate::mapping::{Delivery, Mappings, handler};
@@ -65,7 +67,8 @@ pub const CAMPAIGN_SHARE: f64 = 0.75;
 const ROUNDS: usize = 200;
 
 /// Whose calls are held to which function's role.
-const ROLES: [(&str, &str); 6] = [
+const ROLES: [(&str, &str); 7] = [
+    ("control", "ControlFunction"),
     ("webhook", "WebhookFunction"),
     ("inbound", "InboundFunction"),
     ("replies", "RepliesFunction"),
@@ -104,6 +107,8 @@ pub struct World {
     vault: Vault,
     mappings: Mappings,
     webhook: webhook::Handles,
+    /// The API, as each tenant reaches it.
+    apis: RefCell<BTreeMap<String, axum::Router>>,
     templates: Rc<templates::Handles>,
     delivery: Delivery,
     answers: RefCell<Answers>,
@@ -177,6 +182,7 @@ impl World {
             mappings: parts.mappings(&templates).beside_meta(&meta),
             templates,
             webhook: webhook::Handles::over(parts.store("webhook"), parts.queues("webhook"), vault()),
+            apis: RefCell::default(),
             delivery,
             answers: RefCell::new(Box::new(says_back)),
             turns: RefCell::default(),

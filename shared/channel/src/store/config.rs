@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dynamo::{Condition, Range, Read, Update, Versioned, Write, Written};
 use super::keys::{self, Table};
-use super::{RACES, Store, StoreError};
+use super::{RACES, Slice, Store, StoreError};
 use crate::vault::Sealed;
 
 /// Log lines are kept for this long, in seconds: 30 days.
@@ -127,8 +127,17 @@ struct Pointer {
 }
 
 #[derive(Serialize, Deserialize)]
-struct LogLine {
+struct LogText {
     text: String,
+}
+
+/// A line of a connection's Logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub text: String,
 }
 
 impl Store {
@@ -296,22 +305,33 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn log(&self, connection: &ConnectionId, at: Timestamp, text: &str) -> Result<(), StoreError> {
-        let line = LogLine { text: text.to_owned() };
+        let line = LogText { text: text.to_owned() };
         let expires_at = at.as_millis() / 1_000 + LOG_SECONDS;
-        let _: Written<LogLine> =
+        let _: Written<LogText> =
             self.dynamo.put(&keys::log_line(connection, at, text), &line, None, Some(expires_at), Condition::Always).await?;
         Ok(())
     }
 
-    /// The newest lines of the connection's Logs.
+    /// Lines of the connection's Logs, newest first, after those of a page before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn logs(&self, connection: &ConnectionId, after: Option<&str>, limit: usize) -> Result<Slice<LogLine>, StoreError> {
+        let key = keys::connection(connection);
+        let range = Range { from: "LOG#", to: "LOG#~", newest_first: true, limit: Some(limit) };
+        let found: Slice<(String, LogText)> = self.dynamo.slice(Table::Config, &key.pk, range, after).await?;
+        let at = |key: &str| key.split('#').nth(1).and_then(|it| it.parse().ok()).map(Timestamp::from_millis).unwrap_or_default();
+        let items = found.items.into_iter().map(|(key, it)| LogLine { at: at(&key), text: it.text }).collect();
+        Ok(Slice { items, ended_at: found.ended_at })
+    }
+
+    /// What the newest lines of the connection's Logs say.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn log_lines(&self, connection: &ConnectionId, limit: usize) -> Result<Vec<String>, StoreError> {
-        let key = keys::connection(connection);
-        let range = Range { from: "LOG#", to: "LOG#~", newest_first: true, limit: Some(limit) };
-        let found: Vec<(String, LogLine)> = self.dynamo.query(Table::Config, &key.pk, range).await?;
-        Ok(found.into_iter().map(|it| it.1.text).collect())
+        let found = self.logs(connection, None, limit).await?;
+        Ok(found.items.into_iter().map(|it| it.text).collect())
     }
 }
 

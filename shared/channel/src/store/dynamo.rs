@@ -17,8 +17,8 @@ use aws_sdk_dynamodb::types::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::StoreError;
 use super::keys::{Key, Table};
+use super::{Slice, StoreError};
 
 /// The names of the tables.
 #[derive(Debug, Clone)]
@@ -403,6 +403,31 @@ impl Dynamo {
                 return Ok(found);
             }
         }
+    }
+
+    /// So many items of a range as its limit says, after the one with this sort key, each with its own.
+    pub(crate) async fn slice<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        pk: &str,
+        range: Range<'_>,
+        after: Option<&str>,
+    ) -> Result<Slice<(String, T)>, StoreError> {
+        let limit = range.limit.unwrap_or(usize::MAX);
+        // Whoever made up where a page ended does not leave the range.
+        let after = after.map(|it| it.clamp(range.from, range.to));
+        let (from, to) = match (after, range.newest_first) {
+            (Some(it), true) => (range.from, it),
+            (Some(it), false) => (it, range.to),
+            (None, _) => (range.from, range.to),
+        };
+        // The bounds belong to a range: the one that it is after comes along, and one more says whether there is more.
+        let mut items = self.query(table, pk, Range { from, to, limit: Some(limit.saturating_add(2)), ..range }).await?;
+        items.retain(|it: &(String, T)| Some(it.0.as_str()) != after);
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let ended_at = items.last().map(|it| it.0.clone()).filter(|_| has_more);
+        Ok(Slice { items, ended_at })
     }
 
     /// All or nothing; false if a condition did not hold or another transaction was in the way.

@@ -11,7 +11,7 @@ mod leases;
 mod messages;
 mod templates;
 
-pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
+pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
 pub use conversations::{Addressed, Stored};
 pub use dynamo::Tables;
 pub use leases::Leased;
@@ -27,6 +27,15 @@ use crate::redelivery::Retryable;
 
 /// How often a lost race is decided again before the job is left to its next delivery.
 pub(crate) const RACES: usize = 8;
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where it ended, if there is more: the next part is after that.
+    pub ended_at: Option<String>,
+}
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

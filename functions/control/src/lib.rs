@@ -1,0 +1,199 @@
+//! `/v1`: the JSON API. Each handler decodes, calls one use-case, and encodes what it answers.
+//!
+//! The routes and their description (`openapi.json`) are made from the same types.
+
+mod access;
+mod answers;
+mod connections;
+mod document;
+mod fields;
+mod issuer;
+mod paging;
+mod problems;
+mod versions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::IntoResponse as _;
+use channel::aws::Aws;
+use channel::queues::{Queue, QueueUrls, Queues};
+use channel::store::{Store, Tables};
+use channel::vault::Vault;
+use domain::ids::TenantId;
+use domain::time::Timestamp;
+use lambda::configuration::{Environment, Misconfigured};
+use lambda_http::{Body, Request, RequestExt as _, Response};
+use schemars::SchemaGenerator;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+pub use access::{Access, Scope};
+use document::{Api, Described, Operation};
+pub use issuer::{Issuer, IssuerError};
+use problems::Problem;
+
+/// The largest answer, in bytes; Lambda takes six megabytes:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>.
+const ANSWER_BYTES: usize = 5 << 20;
+
+/// What the function is told by its environment.
+pub struct Config {
+    /// From which severity on it logs.
+    pub log_level: tracing::Level,
+    aws: channel::aws::Environment,
+    tables: Tables,
+    queues: QueueUrls,
+    vault: Vault,
+    access: Access,
+}
+
+impl Config {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Every variable that is missing or malformed, together.
+    pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
+        let log_level = environment.log_level();
+        let aws = environment.aws();
+        let tables = environment.tables();
+        let replies = environment.required("QUEUE_REPLIES");
+        let template_sends = environment.required("QUEUE_TEMPLATE_SENDS");
+        let probes = environment.required("QUEUE_PROBES");
+        let events = environment.required("QUEUE_EVENTS");
+        let vault = environment.vault();
+        let access = access(&mut environment);
+        environment.finish(|| {
+            let queues = QueueUrls::new()
+                .with(Queue::Replies, replies?)
+                .with(Queue::TemplateSends, template_sends?)
+                .with(Queue::Probes, probes?)
+                .with(Queue::Events, events?);
+            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, access: access? })
+        })
+    }
+}
+
+/// By `JWT_ISSUER`, `JWT_AUDIENCE` and `JWT_TENANT_CLAIM`; where there is no issuer, by `API_TOKEN` for the tenant `API_TENANT`, which only a
+/// stack on one machine has; without either nobody is let in.
+fn access(environment: &mut Environment) -> Option<Access> {
+    let Some(issuer) = environment.optional("JWT_ISSUER") else {
+        let Some(token) = environment.optional("API_TOKEN") else { return Some(Access::Closed) };
+        let tenant = environment.required("API_TENANT")?;
+        let tenant = TenantId::parse(tenant).ok();
+        if tenant.is_none() {
+            environment.malformed("API_TENANT");
+        }
+        return Some(Access::Token { token: channel::vault::Secret::new(token), tenant: tenant? });
+    };
+    let audience = environment.required("JWT_AUDIENCE");
+    let tenant_claim = environment.optional("JWT_TENANT_CLAIM").unwrap_or_else(|| "tenant".to_owned());
+    let issuer = Issuer::new(issuer, environment.is_local()).ok();
+    if issuer.is_none() {
+        environment.malformed("JWT_ISSUER");
+    }
+    Some(Access::Issuer { issuer: issuer?, audience: audience?, tenant_claim })
+}
+
+/// What the function holds between invocations.
+pub struct Handles {
+    store: Store,
+    queues: Queues,
+    vault: Vault,
+    access: Access,
+}
+
+impl Handles {
+    /// Builds them, once.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let aws = Aws::new(config.aws);
+        Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, config.access)
+    }
+
+    /// Over a store, queues, a vault and what callers prove themselves by.
+    #[must_use]
+    pub fn over(store: Store, queues: Queues, vault: Vault, access: Access) -> Self {
+        Self { store, queues, vault, access }
+    }
+}
+
+fn api() -> Api {
+    connections::routes(Api::new())
+}
+
+/// The description of the API.
+#[must_use]
+pub fn openapi() -> Value {
+    api().finish().1
+}
+
+/// The API.
+#[must_use]
+pub fn router(handles: Handles) -> Router {
+    let (routes, document) = api().finish();
+    let document = async move || axum::Json(document);
+    routes
+        .route(document::PATH, axum::routing::get(document))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(Arc::new(handles))
+}
+
+async fn no_route() -> Problem {
+    Problem::not_found().saying(format!("Nothing is at this address. What there is, {} says.", document::PATH))
+}
+
+async fn no_method(method: Method) -> Problem {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This is not done to such a thing.");
+    problem.saying(format!("The method {method} means nothing here. What there is, {} says.", document::PATH))
+}
+
+/// When the request came.
+pub(crate) struct Now(pub(crate) Timestamp);
+
+impl<S: Send + Sync> FromRequestParts<S> for Now {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self(parts.extensions.get().copied().unwrap_or_default()))
+    }
+}
+
+impl Described for Now {
+    fn describe(_: &mut Operation, _: &mut SchemaGenerator) {}
+}
+
+/// Answers one request.
+pub async fn handle(router: &Router, mut request: Request, now: Timestamp) -> Response<Body> {
+    let id = request.lambda_context_ref().map(|it| it.request_id.clone()).unwrap_or_default();
+    request.extensions_mut().insert(now);
+    let request = request.map(|it| axum::body::Body::from(it.to_vec()));
+    let response = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    let (mut parts, body) = response.into_parts();
+    let body = match parts.extensions.remove::<Problem>() {
+        Some(problem) => Body::Text(problem.body(&id).to_string()),
+        None => match to_bytes(body, ANSWER_BYTES).await.ok().and_then(|it| String::from_utf8(it.to_vec()).ok()) {
+            Some(text) if text.is_empty() => Body::Empty,
+            Some(text) => Body::Text(text),
+            None => {
+                tracing::error!("an answer is too large");
+                let problem = Problem::unavailable();
+                parts = problem.clone().into_response().into_parts().0;
+                Body::Text(problem.body(&id).to_string())
+            }
+        },
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    // What is answered is one tenant's, and data.
+    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    parts.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(it) = HeaderValue::from_str(&id) {
+        parts.headers.insert("x-request-id", it);
+    }
+    Response::from_parts(parts, body)
+}
