@@ -1,5 +1,13 @@
 //! The lifecycle of a connection: what starts it, stops it, and what puts it into ERROR.
 
+mod fields;
+
+pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, of_connection};
+pub use fields::{
+    ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, create, edit, get, list,
+    view,
+};
+
 use domain::connection::{Connection, Lifecycle, State};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::status::Fault;
@@ -96,6 +104,7 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
         owner: AppOwner::Tenant(new.tenant.clone()),
         secret: Some(vault.seal(&new.app_secret, &of_app("secret"))?),
         previous_secret: None,
+        previous_until: None,
         verify_token: vault.seal(&new.verify_token, &of_app("verify_token"))?,
     };
     let connection = StoredConnection {
@@ -103,7 +112,8 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
             id: new.id.clone(),
             tenant: new.tenant.clone(),
             name: new.name.clone(),
-            app: new.app.clone(),
+            description: String::new(),
+            app: Some(new.app.clone()),
             waba: new.waba.clone(),
             numbers: new.numbers.clone(),
             lifecycle: Lifecycle::running(now),
@@ -111,7 +121,11 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
             marketing_messages: false,
             utility_exempt: false,
         },
-        access_token: vault.seal(&new.access_token, &AdditionalData::of_connection(new.id.as_str(), "access_token"))?,
+        access_token: vault.seal(&new.access_token, &of_connection(&new.id, ACCESS_TOKEN))?,
+        pending_app_secret: None,
+        replaces_callback: false,
+        deleted_at: None,
+        version: 1,
     };
     let number = |id: &NumberId| NumberItem::claimed(id.clone(), new.id.clone(), new.agent.clone(), now);
     let numbers: Vec<NumberItem> = new.numbers.iter().map(number).collect();
@@ -124,31 +138,74 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
     Ok(is_new)
 }
 
-/// Puts another access token in the place of the one before: its generation grows, so that nobody goes on with the old one for long.
-///
-/// # Errors
-/// [`ConnectionError`].
-pub async fn replace_token(store: &Store, vault: &Vault, id: &ConnectionId, token: &Secret) -> Result<bool, ConnectionError> {
-    let sealed = vault.seal(token, &AdditionalData::of_connection(id.as_str(), "access_token"))?;
-    let changed = store
-        .change_connection(id, |it| {
-            let mut it = it.clone();
-            it.access_token = sealed.clone();
-            it.connection.token_generation += 1;
-            Some(it)
-        })
-        .await?;
-    Ok(changed.is_some())
+/// What a person says as they start a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StartOptions {
+    /// The app is pointed at us though it points elsewhere today.
+    pub replace_callback: bool,
 }
 
-/// Puts another secret in the place of an app's, which is accepted beside it from now on.
+/// What came of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It is STARTING: a check with Meta is on its way.
+    Starting,
+    /// It runs already.
+    Running,
+    /// There is no such connection.
+    Unknown,
+}
+
+/// Starts a connection that is STOPPED or in ERROR: it is STARTING from `now` on, and a check with Meta decides what it is then. Whoever
+/// starts it again meanwhile has it checked again.
 ///
 /// # Errors
 /// [`ConnectionError`].
-pub async fn rotate_app_secret(store: &Store, vault: &Vault, app: &AppId, secret: &Secret) -> Result<bool, ConnectionError> {
-    let sealed = vault.seal(secret, &AdditionalData::of_app(app.as_str(), "secret"))?;
-    let change = |it: App| App { previous_secret: it.secret, secret: Some(sealed.clone()), ..it };
-    Ok(store.change_app(app, change).await?.is_some())
+pub async fn start(
+    store: &Store,
+    queues: &Queues,
+    id: &ConnectionId,
+    options: StartOptions,
+    now: Timestamp,
+) -> Result<Started, ConnectionError> {
+    let changed = store
+        .change_connection(id, |it| {
+            let may_start = matches!(it.connection.lifecycle.state, State::Stopped | State::Error) && it.deleted_at.is_none();
+            may_start.then(|| StoredConnection { replaces_callback: options.replace_callback, ..it.starting(now) })
+        })
+        .await?;
+    let Some(stored) = changed.map(|it| it.connection).filter(|it| it.deleted_at.is_none()) else { return Ok(Started::Unknown) };
+    let connection = &stored.connection;
+    if connection.lifecycle.state == State::Running {
+        return Ok(Started::Running);
+    }
+    tell(store, queues, connection, "It is being checked with Meta.", now).await?;
+    probe(queues, connection, START, connection.lifecycle.since.unwrap_or(now)).await?;
+    Ok(Started::Starting)
+}
+
+/// The field of the probe that has a connection that is STARTING checked, or tells once more that it runs.
+pub(crate) const START: &str = "connection_start";
+/// The field of the probe that has a connection that runs checked again.
+pub(crate) const CHECK: &str = "connection_check";
+/// The field of the probe that hands over what is owed.
+pub(crate) const OWED: &str = "owed_turns";
+/// The field of the probe that clears away what is left of a deleted connection.
+pub(crate) const DELETED: &str = "connection_deleted";
+
+/// Has `health` look at a connection, for a reason of ours that arose at `heard_at`.
+pub(crate) async fn probe(queues: &Queues, connection: &Connection, field: &str, heard_at: Timestamp) -> Result<(), QueueError> {
+    let probe = Probe {
+        v: V1,
+        tenant: connection.tenant.clone(),
+        connection: connection.id.clone(),
+        heard_at,
+        field: field.to_owned(),
+        waba: Some(connection.waba.clone()),
+        number: None,
+        value: String::new(),
+    };
+    queues.send(Queue::Probes, vec![Entry { body: body(&probe), group: None, deduplication: None }]).await
 }
 
 /// Stops a connection: it sends nothing from `now` on.
@@ -164,20 +221,45 @@ pub async fn stop(store: &Store, queues: &Queues, id: &ConnectionId, now: Timest
     }
 }
 
-/// A connection runs from `now` on: Meta has confirmed it and its numbers, so what was held against them is forgotten. Its templates are
-/// listed anew: while it did not run, nobody read them.
+/// A connection that is STARTING since `began` runs from `now` on: Meta has confirmed it and its numbers, so what was held against them is
+/// forgotten. False if it was stopped, or started anew, meanwhile.
 ///
 /// # Errors
 /// [`ConnectionError`].
-pub async fn run(store: &Store, queues: &Queues, id: &ConnectionId, now: Timestamp) -> Result<(), ConnectionError> {
-    let changed = store.change_connection(id, |it| (it.connection.lifecycle.state != State::Running).then(|| it.started(now))).await?;
-    let Some(it) = changed else { return Ok(()) };
+pub async fn run(store: &Store, queues: &Queues, id: &ConnectionId, began: Timestamp, now: Timestamp) -> Result<bool, ConnectionError> {
+    let changed = store.change_connection(id, |it| it.is_starting_since(began).then(|| it.started(now))).await?;
+    let Some(it) = changed.filter(|it| it.changed) else { return Ok(false) };
     let connection = it.connection.connection;
     for number in &connection.numbers {
         store.clear_number(number, &connection.id).await?;
     }
-    catalogue::ask(queues, &connection, now).await?;
-    tell(store, queues, &connection, "Running.", now).await
+    tell_running(store, queues, &connection, now).await?;
+    Ok(true)
+}
+
+/// Says that a connection runs, and has its templates listed anew: while it did not run, nobody read them. Saying it twice does no harm.
+pub(crate) async fn tell_running(store: &Store, queues: &Queues, connection: &Connection, now: Timestamp) -> Result<(), ConnectionError> {
+    catalogue::ask(queues, connection, now).await?;
+    tell(store, queues, connection, "Running.", now).await
+}
+
+/// Meta refused what a connection that is STARTING since `began` was given: it is in ERROR, unless it was stopped, or started anew.
+///
+/// # Errors
+/// [`ConnectionError`].
+pub(crate) async fn refuse_start(
+    store: &Store,
+    queues: &Queues,
+    id: &ConnectionId,
+    began: Timestamp,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), ConnectionError> {
+    let changed = store.change_connection(id, |it| it.is_starting_since(began).then(|| it.ended(State::Error, now))).await?;
+    match changed.filter(|it| it.changed) {
+        Some(it) => tell(store, queues, &it.connection.connection, why, now).await,
+        None => Ok(()),
+    }
 }
 
 /// Meta refused a connection's credentials or account: it goes to ERROR, if it ran, and with the token that was refused.
@@ -201,18 +283,9 @@ pub async fn fail(
     // Told again if it is in ERROR already: whoever put it there may have crashed before telling.
     let Some(it) = changed.filter(|it| it.connection.connection.lifecycle.state == State::Error) else { return Ok(()) };
     let connection = it.connection.connection;
-    let probe = Probe {
-        v: V1,
-        tenant: connection.tenant.clone(),
-        connection: connection.id.clone(),
-        // The same for the same ERROR, however often it is told.
-        heard_at: connection.lifecycle.stopped_at.unwrap_or(now),
-        field: "connection_error".to_owned(),
-        waba: Some(connection.waba.clone()),
-        number: None,
-        value: String::new(),
-    };
-    queues.send(Queue::Probes, vec![Entry { body: body(&probe), group: None, deduplication: None }]).await?;
+    // The same for the same ERROR, however often it is told.
+    let heard_at = connection.lifecycle.since.or(connection.lifecycle.stopped_at).unwrap_or(now);
+    probe(queues, &connection, "connection_error", heard_at).await?;
     tell(store, queues, &connection, why, now).await
 }
 
@@ -275,7 +348,7 @@ async fn tell(store: &Store, queues: &Queues, connection: &Connection, why: &str
         State::Running | State::Starting => lifecycle.running_since,
         State::Stopped | State::Error => lifecycle.stopped_at,
     };
-    let at = since.unwrap_or(now);
+    let at = lifecycle.since.or(since).unwrap_or(now);
     let name = match lifecycle.state {
         State::Stopped => "STOPPED",
         State::Starting => "STARTING",

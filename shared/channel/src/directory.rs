@@ -177,7 +177,7 @@ impl Owners {
         }
         let mut connections = Vec::new();
         for id in self.store.connections_of_waba(account).await? {
-            connections.extend(self.store.connection(&id).await?.map(|it| it.connection));
+            connections.extend(self.store.connection(&id).await?.map(|it| it.connection).filter(|it| it.waba == *account));
         }
         self.accounts.remember(account, Some(connections.clone()).filter(|it| !it.is_empty()), now);
         Ok(connections)
@@ -240,7 +240,7 @@ impl Directory {
             Some(it) => {
                 let open = |sealed, field| self.open(sealed, &AdditionalData::of_app(id.as_str(), field), "app");
                 let current = it.secret.as_ref().map(|it| open(it, "secret")).transpose()?;
-                let previous = it.previous_secret.as_ref().map(|it| open(it, "secret")).transpose()?;
+                let previous = it.previous_at(now).map(|it| open(it, "secret")).transpose()?;
                 let verify_token = open(&it.verify_token, "verify_token")?;
                 let secrets = current.map(|it| AppSecrets::new(it.expose().as_bytes(), previous.as_ref().map(|it| it.expose().as_bytes())));
                 Some(Arc::new(KnownApp { secrets, verify_token }))
@@ -275,9 +275,12 @@ impl Directory {
             Some(it) => {
                 let access_token =
                     self.open(&it.access_token, &AdditionalData::of_connection(id.as_str(), "access_token"), "connection")?;
-                let app = self.store.app(&it.connection.app).await?;
-                let app_secret = match app.and_then(|it| it.secret) {
-                    Some(sealed) => Some(self.open(&sealed, &AdditionalData::of_app(it.connection.app.as_str(), "secret"), "app")?),
+                let app = match &it.connection.app {
+                    Some(id) => self.store.app(id).await?.filter(|app| app.may_be_used_by(&it.connection.tenant)),
+                    None => None,
+                };
+                let app_secret = match app.and_then(|it| Some((it.secret?, it.id))) {
+                    Some((sealed, id)) => Some(self.open(&sealed, &AdditionalData::of_app(id.as_str(), "secret"), "app")?),
                     None => None,
                 };
                 Some(Arc::new(KnownConnection { connection: it.connection, access_token, app_secret }))

@@ -214,7 +214,7 @@ impl Ingest<'_> {
             Some(it) => self.owners.of(it, REMEMBERED, now).await?,
             None => None,
         };
-        let owner = owner.filter(|it| it.connection.app == *app);
+        let owner = owner.filter(|it| it.connection.app.as_ref() == Some(app));
         if owner.is_none() {
             self.counts.one("webhook.foreign");
         }
@@ -237,7 +237,7 @@ impl Ingest<'_> {
         } else if let Some(waba) = &waba {
             connections.extend(self.owners.of_account(waba, now).await?);
         }
-        connections.retain(|it| it.app == *app);
+        connections.retain(|it| it.app.as_ref() == Some(app));
         if connections.is_empty() {
             self.counts.one("webhook.foreign");
             return Ok(());

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use aes_gcm::aead::{Aead, Generate, Payload};
-use aes_gcm::aes::cipher::consts::U12;
+use aes_gcm::aes::cipher::consts::{U12, U24};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -43,6 +43,30 @@ impl Secret {
     /// The text itself: for the one place that needs it, never for logs or errors.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// One that nobody can guess: 24 random bytes as 32 letters, digits, `-` and `_`.
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
+    pub fn generate() -> Result<Self, VaultError> {
+        let bytes = Nonce::<U24>::try_generate().map_err(|source| VaultError::Randomness(Box::new(source)))?;
+        Ok(Self::new(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// A two-step PIN that nobody can guess: six digits.
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
+    pub fn generate_pin() -> Result<Self, VaultError> {
+        let bytes = Nonce::<U24>::try_generate().map_err(|source| VaultError::Randomness(Box::new(source)))?;
+        let number = bytes.iter().fold(0_u64, |sum, it| (sum * 256 + u64::from(*it)) % 1_000_000);
+        Ok(Self::new(format!("{number:06}")))
+    }
+
+    /// Is it what a person is shown in the place of a secret, and not one?
+    pub fn is_masked(&self) -> bool {
+        self.0.starts_with(['*', '•', '…'])
     }
 
     /// The last four characters, by which a person recognises it. None if it is shorter than 12.
@@ -87,6 +111,11 @@ impl AdditionalData {
     /// A secret of a connection.
     pub fn of_connection(connection: &str, field: &'static str) -> Self {
         Self { owner: format!("connection {connection}"), field }
+    }
+
+    /// A secret of a number.
+    pub fn of_number(number: &str, field: &'static str) -> Self {
+        Self { owner: format!("number {number}"), field }
     }
 
     /// A secret of an app.
@@ -372,6 +401,15 @@ mod tests {
         assert_eq!(Secret::new("abcdefghijk").hint(), None);
         assert_eq!(Secret::new("abcdefghijkl").hint().as_deref(), Some("ijkl"));
         assert_eq!(Secret::new("ääääääääöüßé").hint().as_deref(), Some("öüßé"));
+    }
+
+    #[test]
+    fn what_is_generated_is_new_each_time_and_what_is_masked_is_no_secret() {
+        let (one, other) = (Secret::generate().expect("randomness"), Secret::generate().expect("randomness"));
+        assert!(one != other && one.expose().len() == 32 && !one.is_masked());
+        let pin = Secret::generate_pin().expect("randomness");
+        assert!(pin.expose().len() == 6 && pin.expose().bytes().all(|it| it.is_ascii_digit()));
+        assert!(["****abcd", "••••abcd", "…abcd"].iter().all(|it| Secret::new(*it).is_masked()));
     }
 
     #[test]

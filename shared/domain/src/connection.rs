@@ -37,6 +37,9 @@ pub struct Lifecycle {
     /// When it last ceased to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
+    /// When it came to where it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// What a job that wants to send does about the lifecycle.
@@ -51,23 +54,41 @@ pub enum Sending {
 }
 
 impl Lifecycle {
+    /// A connection that was made at `at` and never ran.
+    #[must_use]
+    pub fn new(at: Timestamp) -> Self {
+        Self { state: State::Stopped, running_since: None, stopped_at: None, since: Some(at) }
+    }
+
     /// A connection that runs from `at` on.
     #[must_use]
     pub fn running(at: Timestamp) -> Self {
-        Self { state: State::Running, running_since: Some(at), stopped_at: None }
+        Self { state: State::Running, running_since: Some(at), stopped_at: None, since: Some(at) }
+    }
+
+    /// STARTING from `at` on: being checked.
+    #[must_use]
+    pub fn starting(self, at: Timestamp) -> Self {
+        Self { state: State::Starting, since: Some(at), ..self }
     }
 
     /// RUNNING from `at` on.
     #[must_use]
     pub fn started(self, at: Timestamp) -> Self {
-        Self { state: State::Running, running_since: Some(at), ..self }
+        Self { state: State::Running, running_since: Some(at), since: Some(at), ..self }
     }
 
     /// STOPPED or ERROR from `at` on. What is not running keeps the time at which it ceased to.
     #[must_use]
     pub fn ended(self, state: State, at: Timestamp) -> Self {
         let stopped_at = if self.state == State::Running { Some(at) } else { self.stopped_at.or(Some(at)) };
-        Self { state, stopped_at, ..self }
+        Self { state, stopped_at, since: Some(at), ..self }
+    }
+
+    /// Does the schedule look at it?
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.state != State::Stopped
     }
 
     /// May a job send at `now`?
@@ -94,11 +115,15 @@ pub struct Connection {
     pub tenant: TenantId,
     /// What people call it.
     pub name: String,
-    /// The Meta app whose webhooks carry its messages.
-    pub app: AppId,
+    /// What people say of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The Meta app whose webhooks carry its messages; without one it sends, and nothing comes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
     /// The WhatsApp Business account.
     pub waba: WabaId,
-    /// Its numbers, in the order in which first sends rotate.
+    /// Its numbers, in the order in which first sends rotate. None before the first start: that takes the account's only one.
     pub numbers: Vec<NumberId>,
     /// Where it stands.
     pub lifecycle: Lifecycle,

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::customer::{Bsuid, Customer, Phone};
-use domain::ids::{NumberId, WabaId, Wamid};
+use domain::ids::{AppId, NumberId, WabaId, Wamid};
 use domain::status::Fault;
 use domain::template::Filled;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 
+use crate::account::{self, AccountState, FIELDS, Listed, NumberRecord, Subscriber, Subscription, TokenState};
 use crate::fault::{self, Class, GraphError, UNKNOWN_CODE, classify, without_explanation};
 use crate::numbers::{self, NumberState};
 use crate::outgoing;
@@ -47,6 +48,12 @@ const TEMPLATE_FIELDS_AND_SOURCE: &str = "id,name,language,status,category,param
 
 /// What we ask of a number.
 const NUMBER_FIELDS: &str = "id,status,quality_rating,throughput";
+
+/// What we ask of a number in an account's list.
+const LISTED_NUMBER_FIELDS: &str = "id,display_phone_number,verified_name,name_status,code_verification_status,platform_type,status,quality_rating,throughput,is_official_business_account";
+
+/// What we ask of an account.
+const ACCOUNT_FIELDS: &str = "id,name,account_review_status,whatsapp_business_manager_messaging_limit";
 
 /// Meta's code where a cursor is too old: the list is read from its start again.
 const CURSOR_EXPIRED: u32 = 131_059;
@@ -116,6 +123,13 @@ impl Credentials {
     #[must_use]
     pub fn new(token: impl Into<String>, app_secret: Option<String>) -> Self {
         Self { token: token.into(), app_secret: app_secret.filter(|it| !it.is_empty()) }
+    }
+
+    /// An app's own: they open its settings, and nothing of an account.
+    /// <https://developers.facebook.com/docs/facebook-login/guides/access-tokens#apptokens>
+    #[must_use]
+    pub fn of_app(app: &AppId, secret: &str) -> Self {
+        Self::new(format!("{app}|{secret}"), Some(secret.to_owned()))
     }
 
     fn secrets(&self) -> [&str; 2] {
@@ -370,6 +384,154 @@ impl Graph {
         self.get(number.as_str(), &[("fields", NUMBER_FIELDS)], credentials, numbers::state).await
     }
 
+    /// What the token of these credentials opens. The one call in which a token stands in an address: Meta takes it nowhere else.
+    ///
+    /// <https://developers.facebook.com/docs/graph-api/reference/debug_token>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn token(&self, credentials: &Credentials) -> Result<TokenState, Unread> {
+        self.get("debug_token", &[("input_token", &credentials.token)], credentials, account::token).await
+    }
+
+    /// Is the app's secret what these credentials say it is?
+    ///
+    /// <https://developers.facebook.com/docs/graph-api/reference/application>
+    ///
+    /// # Errors
+    /// [`Unread`]; a wrong secret is of [`Class::Credentials`].
+    pub async fn app(&self, app: &AppId, credentials: &Credentials) -> Result<(), Unread> {
+        self.get(app.as_str(), &[("fields", "id,name")], credentials, account::is_object).await
+    }
+
+    /// How an account stands.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-account/whatsapp-business-account-api>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn account(&self, waba: &WabaId, credentials: &Credentials) -> Result<AccountState, Unread> {
+        self.get(waba.as_str(), &[("fields", ACCOUNT_FIELDS)], credentials, account::account).await
+    }
+
+    /// A page of an account's numbers: the first, or the one after the cursor `after`.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn numbers(&self, waba: &WabaId, credentials: &Credentials, after: Option<&str>) -> Result<Listed<NumberRecord>, Unread> {
+        let mut query = vec![("fields", LISTED_NUMBER_FIELDS), ("limit", "100")];
+        query.extend(after.map(|it| ("after", it)));
+        self.get(&format!("{waba}/phone_numbers"), &query, credentials, account::numbers).await
+    }
+
+    /// The apps that hear of an account.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/reference/whatsapp-business-account/subscribed-apps-api>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn subscribed_apps(&self, waba: &WabaId, credentials: &Credentials) -> Result<Vec<Subscriber>, Unread> {
+        self.get(&format!("{waba}/subscribed_apps"), &[], credentials, account::subscribed).await
+    }
+
+    /// Has the token's app hear of an account, at the app's own address. Saying it twice does no harm.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn subscribe(&self, waba: &WabaId, credentials: &Credentials) -> Result<(), Unread> {
+        let request = self.client.post(format!("{}/{waba}/subscribed_apps", self.root));
+        self.ask(request, credentials, account::success).await
+    }
+
+    /// Has the token's app hear no more of an account. Saying it twice does no harm.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn unsubscribe(&self, waba: &WabaId, credentials: &Credentials) -> Result<(), Unread> {
+        let request = self.client.delete(format!("{}/{waba}/subscribed_apps", self.root));
+        self.ask(request, credentials, account::success).await
+    }
+
+    /// Where an app hears of accounts, if anywhere; by the app's own credentials.
+    ///
+    /// <https://developers.facebook.com/docs/graph-api/reference/application/subscriptions>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn subscription(&self, app: &AppId, credentials: &Credentials) -> Result<Option<Subscription>, Unread> {
+        self.get(&format!("{app}/subscriptions"), &[], credentials, account::subscription).await
+    }
+
+    /// Has an app hear of accounts at `callback`, of all [`FIELDS`]. Meta calls it before it answers, with `verify_token`.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn point(&self, app: &AppId, credentials: &Credentials, callback: &str, verify_token: &str) -> Result<(), Unread> {
+        let body = serde_json::json!({
+            "object": "whatsapp_business_account", "callback_url": callback, "verify_token": verify_token, "fields": FIELDS.join(","),
+        });
+        self.tell(&format!("{app}/subscriptions"), &body, credentials).await
+    }
+
+    /// Has Meta send the code that proves who owns a number, by `SMS` or `VOICE`, in a language such as `es`.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn request_code(&self, number: &NumberId, credentials: &Credentials, method: &str, language: &str) -> Result<(), Unread> {
+        let body = serde_json::json!({ "code_method": method, "language": language });
+        self.tell(&format!("{number}/request_code"), &body, credentials).await
+    }
+
+    /// Shows Meta the code that it sent.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn verify_code(&self, number: &NumberId, credentials: &Credentials, code: &str) -> Result<(), Unread> {
+        self.tell(&format!("{number}/verify_code"), &serde_json::json!({ "code": code }), credentials).await
+    }
+
+    /// Registers a number for the Cloud API with its two-step PIN, which is set if it had none. Ten times in 72 hours at most, with
+    /// [`Self::deregister`].
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/registration>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn register(&self, number: &NumberId, credentials: &Credentials, pin: &str) -> Result<(), Unread> {
+        let body = serde_json::json!({ "messaging_product": "whatsapp", "pin": pin });
+        self.tell(&format!("{number}/register"), &body, credentials).await
+    }
+
+    /// Takes a number from the Cloud API.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn deregister(&self, number: &NumberId, credentials: &Credentials) -> Result<(), Unread> {
+        self.ask(self.client.post(format!("{}/{number}/deregister", self.root)), credentials, account::success).await
+    }
+
+    /// The access token for a code of Embedded Signup, which is good for 30 seconds and once.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/embedded-signup/overview>
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub async fn exchange(&self, app: &AppId, secret: &str, code: &str) -> Result<String, Unread> {
+        let credentials = Credentials::of_app(app, secret);
+        let fields = [("client_id", app.as_str()), ("client_secret", secret), ("code", code), ("grant_type", "authorization_code")];
+        let request = self.client.post(format!("{}/oauth/access_token", self.root));
+        // A form is written as a query is.
+        let body = Url::parse_with_params(META, fields).ok().and_then(|it| it.query().map(str::to_owned)).unwrap_or_default();
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+        self.ask(request, &credentials, account::exchanged).await
+    }
+
     /// One try to read what is there; `understand` answers nothing for what is something else.
     async fn get<T>(
         &self,
@@ -378,7 +540,23 @@ impl Graph {
         credentials: &Credentials,
         understand: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, Unread> {
-        let request = self.client.get(format!("{}/{path}", self.root)).query(query).timeout(self.timeout);
+        self.ask(self.client.get(format!("{}/{path}", self.root)).query(query), credentials, understand).await
+    }
+
+    /// One try to have something done.
+    async fn tell(&self, path: &str, body: &Value, credentials: &Credentials) -> Result<(), Unread> {
+        let request = self.client.post(format!("{}/{path}", self.root));
+        let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        self.ask(request, credentials, account::success).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: RequestBuilder,
+        credentials: &Credentials,
+        understand: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, Unread> {
+        let request = request.timeout(self.timeout);
         let silent = |why: &str, class| Unread { class, fault: unanswered(why), http: 0 };
         match exchange(request, credentials, READ_LIMIT).await {
             Exchange::Answer { http, body } => {

@@ -3,6 +3,7 @@
 //! Everything that depends on the shape of Meta's JSON is here and nowhere else. This crate must not know DynamoDB, SQS, or which
 //! use-case is running; the clock is not read, and nothing is logged.
 
+pub mod account;
 pub mod fault;
 #[doc(hidden)]
 pub mod fixtures;

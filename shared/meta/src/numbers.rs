@@ -24,15 +24,20 @@ pub fn state(body: &[u8]) -> Option<NumberState> {
     let body = String::from_utf8_lossy(body);
     let number = Object::parse(&body)?;
     number.get("id")?;
+    Some(state_of(&number))
+}
+
+/// The same of a number in a list.
+pub(crate) fn state_of(number: &Object<'_>) -> NumberState {
     let word = |object: &Object<'_>, name: &str| object.words(name).map(|it| it.to_ascii_uppercase());
-    let quality = word(&number, "quality_rating").map(|it| match it.as_str() {
+    let quality = word(number, "quality_rating").map(|it| match it.as_str() {
         "GREEN" => Quality::Green,
         "YELLOW" => Quality::Yellow,
         "RED" => Quality::Red,
         _ => Quality::Unknown,
     });
     let level = number.object("throughput").and_then(|it| word(&it, "level"));
-    Some(NumberState { status: word(&number, "status"), quality, per_second: level.and_then(|it| per_second(&it)) })
+    NumberState { status: word(number, "status"), quality, per_second: level.and_then(|it| per_second(&it)) }
 }
 
 /// Meta names levels, and their figures elsewhere: <https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput>.

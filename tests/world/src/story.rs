@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use channel::connections::{self, NewConnection};
+use channel::connections::{self, ConnectionEdit, Edited, NewConnection};
 use channel::counts::Counts;
 use channel::handling;
 use channel::jobs::{Author, FeedEvent, Reply, Turn, V1};
@@ -22,7 +22,7 @@ use channel::people;
 use channel::queues::{Entry, Queue, QueueUrls, Queues};
 use channel::store::{Store, Tables};
 use channel::templates::TemplateGraph;
-use channel::vault::{MASTER_KEY_ID, Secret, Vault};
+use channel::vault::{AdditionalData, MASTER_KEY_ID, Secret, Vault};
 use domain::conversation::Conversation;
 use domain::customer::{Bsuid, Customer, Phone};
 use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, NumberId, TenantId, WabaId};
@@ -505,22 +505,32 @@ impl World {
         self.clock.advance(Duration::from_secs(6));
     }
 
-    /// The connection runs again.
+    /// The connection runs again, as if it had been checked.
     pub async fn run(&self) {
-        connections::run(&self.store, &self.queues, &connection_id(), self.now()).await.expect("the store answers");
+        let (id, now) = (connection_id(), self.now());
+        self.store.change_connection(&id, |it| Some(it.starting(now))).await.expect("the store answers");
+        connections::run(&self.store, &self.queues, &id, now, now).await.expect("the store answers");
     }
 
     /// A person enters another access token.
     pub async fn replace_token(&self, token: &str) {
-        let replaced = connections::replace_token(&self.store, &self.vault, &connection_id(), &Secret::new(token)).await;
-        assert!(replaced.expect("the store answers"), "the connection is there");
+        let edit = ConnectionEdit { access_token: Some(Secret::new(token)), ..ConnectionEdit::default() };
+        self.edits(&edit).await;
+    }
+
+    /// A person changes the demo connection.
+    pub async fn edits(&self, edit: &ConnectionEdit) -> Edited {
+        let tenant = TenantId::parse("demo").expect("an id");
+        connections::edit(&self.store, &self.vault, (&tenant, &connection_id()), None, edit, self.now()).await.expect("the store answers")
     }
 
     /// The app's secret is replaced; the old one is accepted beside it.
     pub async fn rotate_app_secret(&self, secret: &str) {
         let app = AppId::parse(APP).expect("an id");
-        let rotated = connections::rotate_app_secret(&self.store, &self.vault, &app, &Secret::new(secret)).await;
-        assert!(rotated.expect("the store answers"), "the app is there");
+        let sealed = self.vault.seal(&Secret::new(secret), &AdditionalData::of_app(APP, "secret")).expect("randomness");
+        let overlap = Duration::from_hours(24);
+        let rotated = self.store.change_app(&app, |it| it.rotated(sealed.clone(), overlap, self.now())).await;
+        assert!(rotated.expect("the store answers").is_some(), "the app is there");
     }
 
     /// Hands over what is owed.
@@ -792,7 +802,7 @@ pub fn counts() -> Counts {
 
 /// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
 /// was asked), what was leased, and what is sealed under a fresh nonce.
-const VARIES: [&str; 18] = [
+const VARIES: [&str; 21] = [
     "free_at_us",
     "next",
     "version",
@@ -802,6 +812,9 @@ const VARIES: [&str; 18] = [
     "freed_at",
     "read_at",
     "claimed_at",
+    "released_at",
+    "since",
+    "previous_until",
     "accepted_at",
     "ended_at",
     "expires_at",

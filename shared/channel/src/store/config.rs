@@ -1,5 +1,7 @@
 //! Items of the table `config`: connections, apps, numbers, attachments, log lines.
 
+use std::time::Duration;
+
 use domain::connection::{Connection, Quality, State};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
@@ -26,6 +28,31 @@ pub struct StoredConnection {
     pub connection: Connection,
     /// The access token.
     pub access_token: Sealed,
+    /// An app secret that Meta has not confirmed yet: it becomes the app's at the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_app_secret: Option<Sealed>,
+    /// The next check may point the app at us though it points elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces_callback: bool,
+    /// It was deleted, and what is left of it is going.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
+    /// How often it was written, as it was when it was read.
+    #[serde(default, skip_serializing)]
+    pub version: u64,
+}
+
+impl StoredConnection {
+    /// Is it being checked for the start of `began`?
+    #[must_use]
+    pub fn is_starting_since(&self, began: Timestamp) -> bool {
+        let lifecycle = &self.connection.lifecycle;
+        lifecycle.state == State::Starting && lifecycle.since == Some(began) && self.deleted_at.is_none()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.connection.lifecycle.is_watched() || self.deleted_at.is_some()
+    }
 }
 
 /// Whose an app is.
@@ -51,8 +78,41 @@ pub struct App {
     /// The secret before it, accepted during a rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_secret: Option<Sealed>,
+    /// Until when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_until: Option<Timestamp>,
     /// What Meta says back when it checks the callback.
     pub verify_token: Sealed,
+}
+
+impl App {
+    /// Is it this tenant's own?
+    #[must_use]
+    pub fn is_of_tenant(&self, tenant: &TenantId) -> bool {
+        self.owner == AppOwner::Tenant(tenant.clone())
+    }
+
+    /// May a tenant's connection use it?
+    #[must_use]
+    pub fn may_be_used_by(&self, tenant: &TenantId) -> bool {
+        match &self.owner {
+            AppOwner::Tenant(it) => it == tenant,
+            AppOwner::Server => true,
+        }
+    }
+
+    /// The secret before the current one, while it is accepted.
+    #[must_use]
+    pub fn previous_at(&self, now: Timestamp) -> Option<&Sealed> {
+        self.previous_secret.as_ref().filter(|_| self.previous_until.is_none_or(|it| now < it))
+    }
+
+    /// The same with another secret from `now` on, the one before accepted beside it for so long.
+    #[must_use]
+    pub fn rotated(self, secret: Sealed, overlap: Duration, now: Timestamp) -> Self {
+        let previous_until = self.secret.is_some().then(|| now.plus(overlap));
+        Self { previous_secret: self.secret, previous_until, secret: Some(secret), ..self }
+    }
 }
 
 /// A number, and whose it is.
@@ -64,6 +124,12 @@ pub struct NumberItem {
     pub connection: ConnectionId,
     /// When that connection claimed it.
     pub claimed_at: Timestamp,
+    /// When that connection let go of it: it is nobody's now, and no other's for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<Timestamp>,
+    /// Its two-step PIN, if we have set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Sealed>,
     /// The agent that has Inbound on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
@@ -94,7 +160,19 @@ impl NumberItem {
     /// A number that a connection claims at `claimed_at`.
     #[must_use]
     pub fn claimed(id: NumberId, connection: ConnectionId, agent: Option<AgentId>, claimed_at: Timestamp) -> Self {
-        Self { id, connection, claimed_at, agent, fault: None, throughput: None, quality: None, status: None, read_at: None }
+        Self {
+            id,
+            connection,
+            claimed_at,
+            released_at: None,
+            pin: None,
+            agent,
+            fault: None,
+            throughput: None,
+            quality: None,
+            status: None,
+            read_at: None,
+        }
     }
 
     /// Can it send, as far as is known?
@@ -122,8 +200,8 @@ pub struct Attachment {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Pointer {
-    connection: ConnectionId,
+pub(super) struct Pointer {
+    pub(super) connection: ConnectionId,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,7 +240,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn number(&self, id: &NumberId, fresh: bool) -> Result<Option<NumberItem>, StoreError> {
-        Ok(self.dynamo.get(&keys::number(id), read(fresh)).await?.map(|it| it.value))
+        let found: Option<Versioned<NumberItem>> = self.dynamo.get(&keys::number(id), read(fresh)).await?;
+        Ok(found.map(|it| it.value).filter(|it| it.released_at.is_none()))
     }
 
     /// An agent on a connection, as it is now.
@@ -171,6 +250,49 @@ impl Store {
     /// [`StoreError`].
     pub async fn attachment(&self, connection: &ConnectionId, agent: &AgentId) -> Result<Option<Attachment>, StoreError> {
         Ok(self.dynamo.get(&keys::attachment(connection, agent), Read::Strong).await?.map(|it| it.value))
+    }
+
+    /// The agents on a connection.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn attachments(&self, connection: &ConnectionId) -> Result<Vec<Attachment>, StoreError> {
+        let range = Range { from: "AGENT#", to: "AGENT#~", newest_first: false, limit: None };
+        let found: Vec<(String, Attachment)> = self.dynamo.query(Table::Config, &keys::connection(connection).pk, range).await?;
+        Ok(found.into_iter().map(|it| it.1).collect())
+    }
+
+    /// The connections that the schedule looks at, of one of [`Self::watched_parts`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn watched(&self, part: u8) -> Result<Vec<ConnectionId>, StoreError> {
+        let range = Range { from: "CONNECTION#", to: "CONNECTION#~", newest_first: false, limit: None };
+        let found: Vec<(String, Pointer)> = self.dynamo.query(Table::Config, &keys::watched_in(part), range).await?;
+        Ok(found.into_iter().map(|it| it.1.connection).collect())
+    }
+
+    /// The parts over which the watched connections are spread.
+    #[must_use]
+    pub fn watched_parts() -> std::ops::Range<u8> {
+        0..keys::SHARDS
+    }
+
+    /// A tenant's connections in the order of their ids: at most `limit`, from behind `after` on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn connections_of_tenant(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<ConnectionId>, StoreError> {
+        // No id holds a blank, and every character that an id may hold comes behind it.
+        let from = after.map_or_else(|| "CONNECTION#".to_owned(), |it| format!("CONNECTION#{it} "));
+        let range = Range { from: &from, to: "CONNECTION#~", newest_first: false, limit: Some(limit) };
+        let found: Vec<(String, Pointer)> = self.dynamo.query(Table::Config, &keys::tenant(tenant), range).await?;
+        Ok(found.into_iter().map(|it| it.1.connection).collect())
     }
 
     /// The connections that use a WhatsApp Business account.
@@ -227,10 +349,21 @@ impl Store {
             let Some(Versioned { version, value }) = self.dynamo.get::<StoredConnection>(&keys::connection(id), Read::Strong).await? else {
                 return Ok(None);
             };
-            let Some(next) = change(&value) else { return Ok(Some(Changed { connection: value, changed: false })) };
-            let written: Written<StoredConnection> =
-                self.dynamo.put(&keys::connection(id), &next, Some(version + 1), None, Condition::Version(version)).await?;
-            if written_done(&written) {
+            let Some(mut next) = change(&value) else { return Ok(Some(Changed { connection: value, changed: false })) };
+            next.version = version + 1;
+            let (key, condition) = (keys::connection(id), Condition::Version(version));
+            let is_done = if value.is_watched() == next.is_watched() {
+                let written: Written<StoredConnection> = self.dynamo.put(&key, &next, Some(next.version), None, condition).await?;
+                written_done(&written)
+            } else {
+                let watched = keys::watched(id);
+                let list = match next.is_watched() {
+                    true => Write::put(watched, &Pointer { connection: id.clone() }, None, Condition::Always)?,
+                    false => Write::Delete { key: watched },
+                };
+                self.dynamo.transact(vec![Write::put(key, &next, Some(next.version), condition)?, list]).await?
+            };
+            if is_done {
                 return Ok(Some(Changed { connection: next, changed: true }));
             }
         }
@@ -350,6 +483,14 @@ impl StoredConnection {
     pub fn ended(&self, state: State, at: Timestamp) -> Self {
         let mut it = self.clone();
         it.connection.lifecycle = it.connection.lifecycle.ended(state, at);
+        it
+    }
+
+    /// The same, STARTING from `at` on.
+    #[must_use]
+    pub fn starting(&self, at: Timestamp) -> Self {
+        let mut it = self.clone();
+        it.connection.lifecycle = it.connection.lifecycle.starting(at);
         it
     }
 

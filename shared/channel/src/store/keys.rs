@@ -40,11 +40,24 @@ pub(crate) fn connection(id: &ConnectionId) -> Key {
 }
 
 pub(crate) fn connection_of_tenant(tenant: &TenantId, id: &ConnectionId) -> Key {
-    Key::new(Table::Config, format!("TENANT#{tenant}"), format!("CONNECTION#{id}"))
+    Key::new(Table::Config, self::tenant(tenant), format!("CONNECTION#{id}"))
+}
+
+pub(crate) fn tenant(id: &TenantId) -> String {
+    format!("TENANT#{id}")
 }
 
 pub(crate) fn watched(id: &ConnectionId) -> Key {
-    Key::new(Table::Config, format!("WATCHED#{}", shard(id.as_str())), format!("CONNECTION#{id}"))
+    Key::new(Table::Config, watched_in(shard(id.as_str())), format!("CONNECTION#{id}"))
+}
+
+pub(crate) fn watched_in(shard: u8) -> String {
+    format!("WATCHED#{shard}")
+}
+
+/// What the last check of a connection read.
+pub(crate) fn checked(id: &ConnectionId) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{id}"), "CHECKED")
 }
 
 pub(crate) fn app(id: &AppId) -> Key {
@@ -163,6 +176,7 @@ mod tests {
             (format!("connection {c}"), connection(&connection_id)),
             (format!("tenant {c}"), connection_of_tenant(&TenantId::parse(c).expect("valid"), &connection_id)),
             (format!("watched {c}"), watched(&connection_id)),
+            (format!("checked {c}"), checked(&connection_id)),
             (format!("app {n}"), app(&AppId::parse(n).expect("valid"))),
             (format!("number {n}"), number(&number_id)),
             (format!("waba {n} {c}"), connection_of_waba(&WabaId::parse(n).expect("valid"), &connection_id)),

@@ -3,6 +3,7 @@
 //! Read an item, decide in Rust, write it only if it has not moved; a lost race decides again. Merges that are true in any order are single
 //! updates without a read. Keys are built in `keys` alone; the SDK is known to `dynamo` alone.
 
+mod claims;
 mod config;
 mod conversations;
 mod dynamo;
@@ -11,6 +12,7 @@ mod leases;
 mod messages;
 mod templates;
 
+pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
 pub use conversations::{Addressed, Stored};
 pub use dynamo::Tables;
