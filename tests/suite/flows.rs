@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod inbound;
+mod inbox;
 mod neighbours;
 mod numbers;
 mod people;
