@@ -5,6 +5,7 @@
 mod api;
 mod catalogue;
 mod inbound;
+mod inbox;
 mod neighbours;
 mod numbers;
 mod people;

@@ -158,6 +158,9 @@ impl Receiving<'_> {
             let owed = self.owed(&home.conversation, event).await?;
             let facts = Facts { is_behind: owed.as_ref().is_some_and(Slice::has_more), ..facts.clone() };
             let decided = home.conversation.receive(&self.written.number, &key, event, &facts, self.now);
+            if event.effect().opens == Opens::Yes {
+                home.conversation.show(&self.written.profile, event.at());
+            }
             if event.effect().kept == Kept::AsMessage {
                 self.store.mark_active(&mut home.conversation, self.now).await?;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::conversation::{Conversation, LATE_AFTER, Span, TURN_WITHIN};
 use domain::ids::{AgentId, ConnectionId, ConversationId, MessageKey, NumberId, TenantId};
-use domain::message::{Event, Profile};
+use domain::message::Event;
 use domain::time::Timestamp;
 
 use crate::queues::Queues;
@@ -174,6 +174,7 @@ pub(crate) async fn hand_over_slice(
 ) -> Result<Handed, TurnError> {
     let mut agents: BTreeMap<&NumberId, Option<AgentId>> = BTreeMap::new();
     let (mut turns, mut unheard) = (0, Vec::new());
+    let profile = conversation.profile.as_ref().map(|it| it.profile.clone()).unwrap_or_default();
     for (key, item) in &slice.messages {
         let MessageItem::Inbound(inbound) = item else { continue };
         let HandedOver::Owed(_) = &inbound.handed else { continue };
@@ -190,7 +191,7 @@ pub(crate) async fn hand_over_slice(
             tenant,
             agent,
             number: &inbound.number,
-            profile: &Profile::default(),
+            profile: &profile,
             key,
             message: &message,
             is_late: now.since(message.at) > LATE_AFTER,

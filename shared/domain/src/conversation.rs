@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::customer::{Address, Bsuid, Customer, Phone};
 use crate::ids::{AgentId, ConnectionId, ConversationId, MessageKey, NumberId};
-use crate::message::{Event, Handover, Kept, Opens, Preference, Turns};
+use crate::message::{Event, Handover, Kept, Opens, Preference, Profile, Turns};
 use crate::refusal::Refusal;
 use crate::template::Category;
 use crate::time::Timestamp;
@@ -24,6 +24,8 @@ pub const UNSUPPORTED_EVERY: Duration = Duration::from_hours(1);
 pub const AWAITS_FOR: Duration = Duration::from_hours(24);
 /// Meta's times are whole seconds: something told as of a second may have happened at its end.
 const SECOND: Duration = Duration::from_millis(999);
+/// So many characters are kept of a name that a customer shows: a long one must not swell the conversation.
+const SHOWN_AT_MOST: usize = 35;
 /// How many deletions whose message is not here yet are remembered.
 const REVOKED_KEPT: usize = 20;
 
@@ -113,6 +115,16 @@ pub struct DoNotContact {
     /// May no template be sent?
     pub is_set: bool,
     /// When that was said; the latest word wins.
+    pub at: Timestamp,
+}
+
+/// What the customer shows of themselves, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Name and username.
+    #[serde(flatten)]
+    pub profile: Profile,
+    /// Meta's time of the message that it came with; the latest wins.
     pub at: Timestamp,
 }
 
@@ -293,6 +305,12 @@ pub struct Conversation {
     /// Until then Meta takes no marketing for this customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marketing_limited_until: Option<Timestamp>,
+    /// What the customer shows of themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Shown>,
+    /// Meta's time of the newest message of the customer that a person has read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Timestamp>,
     /// What the agent missed while a person had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<Span>,
@@ -336,6 +354,8 @@ impl Conversation {
             opt_out: None,
             do_not_contact: None,
             marketing_limited_until: None,
+            profile: None,
+            read_at: None,
             missed: None,
             owed: None,
             decided: BTreeMap::new(),
@@ -480,6 +500,26 @@ impl Conversation {
     /// Meta takes no marketing for this customer until then.
     pub fn limit_marketing(&mut self, until: Timestamp) {
         self.marketing_limited_until = self.marketing_limited_until.max(Some(until));
+    }
+
+    /// Takes in what the customer shows of themselves, unless something newer is known; long names are cut.
+    pub fn show(&mut self, profile: &Profile, at: Timestamp) {
+        let cut = |it: &Option<String>| it.as_ref().map(|it| it.chars().take(SHOWN_AT_MOST).collect());
+        let profile = Profile { name: cut(&profile.name), username: cut(&profile.username) };
+        if profile != Profile::default() {
+            self.profile = later(self.profile.take(), Some(Shown { profile, at }), shown_order);
+        }
+    }
+
+    /// A person has read what the customer wrote up to `at`.
+    pub fn read(&mut self, at: Timestamp) {
+        self.read_at = self.read_at.max(Some(at));
+    }
+
+    /// Did the customer write something that no person has read?
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.last_inbound_at > self.read_at
     }
 
     /// The number that the customer knows, if it is one of these.
@@ -703,6 +743,8 @@ impl Conversation {
             let latest = later(self.decided.remove(&number), Some(decided), |it| (it.message.at, it.message.clone()));
             self.decided.extend(latest.map(|it| (number, it)));
         }
+        self.profile = later(self.profile, other.profile, shown_order);
+        self.read_at = self.read_at.max(other.read_at);
         self.missed = joined_spans(self.missed, other.missed);
         self.owed = joined_spans(self.owed, other.owed);
         self.last_inbound_at = self.last_inbound_at.max(other.last_inbound_at);
@@ -796,6 +838,11 @@ fn control_order(it: &Control) -> (Timestamp, bool) {
 /// Of two words of one time the one against marketing wins.
 fn opt_out_order(it: &OptOut) -> (Timestamp, bool) {
     (it.at, it.preference == Preference::Stop)
+}
+
+/// Of two names of one second either may stand: it is the same one in any order.
+fn shown_order(it: &Shown) -> (Timestamp, Option<String>, Option<String>) {
+    (it.at, it.profile.name.clone(), it.profile.username.clone())
 }
 
 /// Of two words of one time the one that forbids wins.

@@ -41,6 +41,15 @@ pub enum Addressed {
     Elsewhere(ConversationId),
 }
 
+/// The mark that a conversation was active in an hour.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Active {
+    /// The hour, since 1970.
+    pub hour: i64,
+    /// The conversation.
+    pub conversation: ConversationId,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct AddressItem {
     conversation: ConversationId,
@@ -186,6 +195,33 @@ impl Store {
         Ok(())
     }
 
+    /// The newest marks of activity of a connection, newest hour first, at most so many; those before `before`, if that is given.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn active(&self, connection: &ConnectionId, before: Option<&Active>, limit: usize) -> Result<Vec<Active>, StoreError> {
+        let to = before.map_or_else(|| "ACTIVE#~".to_owned(), |it| keys::activity(connection, it.hour, &it.conversation).sk);
+        let mut found = Vec::new();
+        for shard in 0..SHARDS {
+            // One more: what stands at the end of the range was seen before.
+            let range = Range { from: "ACTIVE#", to: &to, newest_first: true, limit: Some(limit + 1) };
+            let marks: Vec<(String, Mark)> = self.dynamo.query(Table::Conversations, &keys::listed(connection, shard), range).await?;
+            found.extend(marks.iter().filter_map(|it| active(&it.0)).filter(|it| before != Some(it)));
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Was a conversation marked as active in an hour?
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_marked(&self, connection: &ConnectionId, hour: i64, id: &ConversationId) -> Result<bool, StoreError> {
+        let found: Option<Versioned<Mark>> = self.dynamo.get(&keys::activity(connection, hour, id), Read::Strong).await?;
+        Ok(found.is_some())
+    }
+
     /// Lists a conversation among those with owed turns.
     ///
     /// # Errors
@@ -217,6 +253,11 @@ impl Store {
         }
         Ok(listed)
     }
+}
+
+fn active(sort_key: &str) -> Option<Active> {
+    let (hour, conversation) = sort_key.strip_prefix("ACTIVE#")?.split_once('#')?;
+    Some(Active { hour: hour.parse().ok()?, conversation: ConversationId::parse(conversation).ok()? })
 }
 
 fn state(conversation: &Conversation, version: u64) -> Result<Write, StoreError> {

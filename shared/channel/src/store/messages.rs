@@ -138,15 +138,20 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    fn steps(&self) -> Steps {
-        let told = |step| match step {
+    /// When Meta told of a step, by its own clock.
+    #[must_use]
+    pub fn told(&self, step: Step) -> Option<Timestamp> {
+        match step {
             Step::Sent => self.sent,
             Step::Delivered => self.delivered,
             Step::Read => self.read,
             Step::Played => self.played,
             Step::Failed => self.failed,
-        };
-        Step::ALL.into_iter().filter_map(|step| Some((step, told(step)?))).collect()
+        }
+    }
+
+    fn steps(&self) -> Steps {
+        Step::ALL.into_iter().filter_map(|step| Some((step, self.told(step)?))).collect()
     }
 }
 
@@ -174,6 +179,9 @@ pub struct Outbound {
     /// The hash of the campaign's step that it holds for this customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<String>,
+    /// The message that it is sent again for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resends: Option<MessageKey>,
     /// It is a template that went out without an open window.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub template_badge: bool,
@@ -228,6 +236,7 @@ impl Outbound {
             template: None,
             campaign: None,
             once: None,
+            resends: None,
             template_badge: false,
             to: None,
             phase: Phase::Sending,
@@ -382,6 +391,15 @@ impl MessageItem {
     }
 }
 
+/// A place in the history of a conversation: what is older lies before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The time of the message that stands there.
+    pub at: Timestamp,
+    /// The message that stands there.
+    pub id: MessageId,
+}
+
 /// A message with its key.
 pub type Sorted = (MessageKey, MessageItem);
 
@@ -441,7 +459,20 @@ pub enum RemarkKind {
     Revoke,
 }
 
+/// A remark, and on what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remarked {
+    /// The hash of number and wamid of what it is on: for a customer's message that is the message's id.
+    pub target: String,
+    /// What it is.
+    pub kind: RemarkKind,
+    /// The remark.
+    pub remark: Remark,
+}
+
 impl RemarkKind {
+    const ALL: [Self; 3] = [Self::Reaction, Self::Edit, Self::Revoke];
+
     fn name(self) -> &'static str {
         match self {
             Self::Reaction => "reaction",
@@ -729,6 +760,45 @@ impl Store {
         let mut found = self.sorted(parts, range).await?;
         found.reverse();
         found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The messages of a conversation and its parts that are older than this place, newest first; long content is joined in.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn messages_before(
+        &self,
+        parts: impl IntoIterator<Item = &ConversationId>,
+        before: Option<&Before>,
+        limit: usize,
+    ) -> Result<Vec<Sorted>, StoreError> {
+        let to = before.map_or_else(|| "9999999999999#~".to_owned(), |it| format!("{}#{}", it.at.sortable(), it.id));
+        // The message at the end of the range was seen before; each may have its content beside it.
+        let range = Range { from: "0000000000000#", to: &to, newest_first: true, limit: Some(limit * 2 + 1) };
+        let mut found = self.sorted(parts, range).await?;
+        found.retain(|it| before.is_none_or(|before| (it.0.at, &it.0.id) != (before.at, &before.id)));
+        found.reverse();
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Everything that was remarked in a conversation and its parts. The latest of Meta's times is the last of its kind on its target.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remarks(&self, parts: impl IntoIterator<Item = &ConversationId>) -> Result<Vec<Remarked>, StoreError> {
+        let mut found = Vec::new();
+        for part in parts {
+            let range = Range { from: "ABOUT#", to: "ABOUT#~", newest_first: false, limit: None };
+            let items: Vec<(String, Remark)> = self.dynamo.query(Table::Messages, &keys::messages(part), range).await?;
+            found.extend(items.into_iter().filter_map(|(sk, remark)| {
+                let (target, kind) = sk.strip_prefix("ABOUT#")?.split_once('#')?;
+                let kind = RemarkKind::ALL.into_iter().find(|it| it.name() == kind)?;
+                Some(Remarked { target: target.to_owned(), kind, remark })
+            }));
+        }
+        found.sort_by_key(|it| it.remark.at);
         Ok(found)
     }
 

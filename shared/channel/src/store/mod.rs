@@ -14,12 +14,12 @@ mod templates;
 
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
-pub use conversations::{Addressed, Stored};
+pub use conversations::{Active, Addressed, Stored};
 pub use dynamo::Tables;
 pub use leases::Leased;
 pub use messages::{
-    Attempt, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Sorted,
-    TemplateUsed, Writer,
+    Attempt, Before, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Remarked,
+    Sorted, TemplateUsed, Writer,
 };
 
 pub use templates::{CatalogueItem, Stopped, TemplateItem};
