@@ -3,6 +3,7 @@
 //! Use-cases take the handles they use first, then the job, then `now`: their parameters are their permissions. This crate must not know
 //! Lambda's events, environment variables, or the clock.
 
+pub mod agents;
 pub mod aws;
 pub mod catalogue;
 pub mod clock;

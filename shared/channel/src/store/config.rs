@@ -332,6 +332,10 @@ impl Store {
         }
         for attachment in attachments {
             writes.push(Write::put(keys::attachment(&attachment.connection, &attachment.agent), attachment, None, Condition::Always)?);
+            if attachment.inbound {
+                let update = Update::of_any().set("agent", &attachment.agent)?;
+                writes.push(Write::Update { key: keys::inbound_agent(&attachment.connection), update });
+            }
         }
         self.dynamo.transact(writes).await
     }

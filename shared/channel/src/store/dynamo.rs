@@ -70,6 +70,7 @@ pub(crate) enum Written<T> {
 /// One write of a transaction.
 pub(crate) enum Write {
     Put { key: Key, item: Item, condition: Condition },
+    Update { key: Key, update: Update },
     Delete { key: Key },
 }
 
@@ -93,6 +94,7 @@ enum UpdateCondition {
     Equals(Vec<String>, AttributeValue),
     Between(Vec<String>, AttributeValue, AttributeValue),
     AbsentOrBelow(Vec<String>, AttributeValue),
+    AbsentOrEquals(Vec<String>, AttributeValue),
 }
 
 fn path(text: &str) -> Vec<String> {
@@ -157,6 +159,12 @@ impl Update {
         self
     }
 
+    /// Only if the attribute is not there, or has this value.
+    pub(crate) fn when_absent_or(mut self, name: &str, value: &impl Serialize) -> Result<Self, StoreError> {
+        self.conditions.push(UpdateCondition::AbsentOrEquals(path(name), attribute(value)?));
+        Ok(self)
+    }
+
     fn expressions(self) -> Expressions {
         let mut it = Expressions::default();
         let mut clauses = Vec::new();
@@ -187,6 +195,10 @@ impl Update {
                 UpdateCondition::AbsentOrBelow(path, limit) => {
                     let name = it.name(&path);
                     format!("(attribute_not_exists({name}) OR {name} < {})", it.value(limit))
+                }
+                UpdateCondition::AbsentOrEquals(path, value) => {
+                    let name = it.name(&path);
+                    format!("(attribute_not_exists({name}) OR {name} = {})", it.value(value))
                 }
             })
             .collect();
@@ -462,6 +474,20 @@ impl Dynamo {
                     .build()
                     .map_err(broken)?;
                 TransactWriteItem::builder().put(put).build()
+            }
+            Write::Update { key, update } => {
+                let expressions = update.expressions();
+                let update = aws_sdk_dynamodb::types::Update::builder()
+                    .table_name(self.table(key.table))
+                    .key("pk", AttributeValue::S(key.pk))
+                    .key("sk", AttributeValue::S(key.sk))
+                    .update_expression(expressions.update)
+                    .set_condition_expression(Some(expressions.condition).filter(|it| !it.is_empty()))
+                    .set_expression_attribute_names(Some(expressions.names))
+                    .set_expression_attribute_values(Some(expressions.values).filter(|it| !it.is_empty()))
+                    .build()
+                    .map_err(broken)?;
+                TransactWriteItem::builder().update(update).build()
             }
             Write::Delete { key } => {
                 let delete = Delete::builder()

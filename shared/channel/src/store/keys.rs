@@ -80,6 +80,16 @@ pub(crate) fn attachment(connection: &ConnectionId, agent: &AgentId) -> Key {
     Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("AGENT#{agent}"))
 }
 
+/// Which agent has Inbound on a connection.
+pub(crate) fn inbound_agent(connection: &ConnectionId) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), "INBOUND")
+}
+
+/// What was answered to a request that must not be done twice, by the hash of its key.
+pub(crate) fn idempotency(tenant: &TenantId, key: &str) -> Key {
+    Key::new(Table::Config, format!("TENANT#{tenant}"), format!("IDEMPOTENCY#{}", hash(&["idempotency", key])))
+}
+
 /// Lines of one millisecond are told apart by what they say.
 pub(crate) fn log_line(connection: &ConnectionId, at: Timestamp, text: &str) -> Key {
     let line = hash(&["log", text]);
@@ -181,6 +191,8 @@ mod tests {
             (format!("number {n}"), number(&number_id)),
             (format!("waba {n} {c}"), connection_of_waba(&WabaId::parse(n).expect("valid"), &connection_id)),
             (format!("attachment {c} {v}"), attachment(&connection_id, &AgentId::parse(v).expect("valid"))),
+            (format!("inbound agent {c}"), inbound_agent(&connection_id)),
+            (format!("idempotency {c} {w}"), idempotency(&TenantId::parse(c).expect("valid"), w)),
             (format!("log {c} {at} {w}"), log_line(&connection_id, Timestamp::from_millis(at), w)),
             (format!("phone {c} {at}"), address(&connection_id, &phone)),
             (format!("bsuid {c} {at}"), address(&connection_id, &bsuid)),

@@ -3,10 +3,12 @@
 //! Read an item, decide in Rust, write it only if it has not moved; a lost race decides again. Merges that are true in any order are single
 //! updates without a read. Keys are built in `keys` alone; the SDK is known to `dynamo` alone.
 
+mod agents;
 mod claims;
 mod config;
 mod conversations;
 mod dynamo;
+mod idempotency;
 mod keys;
 mod leases;
 mod messages;
@@ -16,6 +18,7 @@ pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
 pub use conversations::{Active, Addressed, Stored};
 pub use dynamo::Tables;
+pub use idempotency::Asked;
 pub use leases::Leased;
 pub use messages::{
     Attempt, Before, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Remarked,
