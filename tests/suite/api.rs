@@ -1,12 +1,17 @@
 //! The JSON API as a whole: its description, who is let in, and what everything that is not done is answered.
 
-use lambda_http::{Body, http};
-use serde_json::Value;
-use world::story::{Answer, World};
-use world::wire::{Fault, Rule};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The tenants of other people.
-const STRANGER: &str = "stranger";
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use control::{Access, Issuer, Scope};
+use lambda_http::{Body, http};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use world::story::campaigns::{LANGUAGE, OFFER};
+use world::story::{ANA, Answer, World};
+use world::wire::{Fault, Rule};
 
 /// The description of the API, as it is committed.
 fn committed() -> String {
@@ -156,4 +161,258 @@ async fn a_failure_says_that_it_happened_and_no_more() {
     is_problem(&answer, 503, "unavailable");
     assert_eq!(answer.body.as_object().expect("an object").len(), 4, "{answer:?}");
     assert_eq!(answer.headers["retry-after"], "5");
+}
+
+/// What of the demo tenant's is named in the places of parameters.
+struct Own {
+    conversation: String,
+    at: String,
+    message: String,
+}
+
+impl Own {
+    async fn of(world: &World) -> Self {
+        world.writes(ANA, "hello");
+        world.settle().await;
+        let conversation = world.conversation(ANA).await.id.to_string();
+        let (_, page) = world.api("GET", &format!("/v1/conversations/{conversation}/messages"), None).await;
+        let key = page["items"][0]["id"].as_str().expect("a message").to_owned();
+        let mut parts = key.splitn(3, '/').skip(1).map(str::to_owned);
+        Self { conversation, at: parts.next().expect("a time"), message: parts.next().expect("an id") }
+    }
+
+    fn named(&self, parameter: &str) -> String {
+        match parameter {
+            "connection" => "demo".to_owned(),
+            "agent" => "example".to_owned(),
+            "template" => OFFER.to_owned(),
+            "language" => LANGUAGE.to_owned(),
+            "conversation" => self.conversation.clone(),
+            "at" => self.at.clone(),
+            "message" => self.message.clone(),
+            other => panic!("a new parameter: say what the demo tenant has of `{other}`"),
+        }
+    }
+
+    /// The query and the body with which an operation is done; nothing where it takes none.
+    fn asked(operation: &Operation) -> (&'static str, Option<Value>) {
+        let id = operation.described["operationId"].as_str().expect("a name");
+        let text = json!({ "type": "text", "text": "Good morning" });
+        let template = json!({ "template": OFFER, "language": LANGUAGE, "values": { "body": ["Ana"] } });
+        let body = match id {
+            "createConnection" => json!({ "name": "Shop", "access_token": "EAAG0000000000", "business_account_id": "300000000000009" }),
+            "editConnection" => json!({ "description": "of the shop" }),
+            "attachAgent" => json!({ "agent": "example" }),
+            "switchInbound" => json!({ "inbound": true }),
+            "startConversation" => {
+                let mut body = template;
+                body["connection"] = "demo".into();
+                body["to"] = json!({ "phone": "34600999888" });
+                body
+            }
+            "sendMessage" => json!({ "message": text }),
+            "sendTemplate" => template,
+            "previewTemplate" => json!({ "values": { "body": ["Ana"] } }),
+            "startConnection" => json!({}),
+            "listConversations" => return ("?connection=demo", None),
+            _ => {
+                assert!(operation.described.get("requestBody").is_none(), "a new body: say what {id} is asked with");
+                return ("", None);
+            }
+        };
+        ("", Some(body))
+    }
+}
+
+async fn ask(world: &World, tenant: &str, own: &Own, it: &Operation) -> Answer {
+    let (query, body) = Own::asked(it);
+    let path = format!("{}{query}", it.at(|name| own.named(name)));
+    let version = world.api_of("demo", "GET", "/v1/connections/demo", &[], None).await.headers["etag"].to_str().expect("text").to_owned();
+    let key = format!("{}-{}", it.path, it.method);
+    world.api_of(tenant, &it.method, &path, &[("if-match", &version), ("idempotency-key", &key)], body).await
+}
+
+#[tokio::test]
+async fn nothing_of_another_tenant_is_there_on_any_route() {
+    let world = World::new().await;
+    let own = Own::of(&world).await;
+    for it in operations() {
+        let id = it.described["operationId"].as_str().expect("a name");
+        let before = world.dynamo.dump().expect("the engine answers");
+        let answer = ask(&world, "stranger", &own, &it).await;
+        match id {
+            "listConnections" => assert_eq!((answer.status, &answer.body), (200, &json!({ "items": [] }))),
+            "createConnection" => assert_eq!(answer.status, 201, "{answer:?}"),
+            _ => {
+                is_problem(&answer, 404, "not_found");
+                assert_eq!(world.dynamo.dump().expect("the engine answers"), before, "{id} has changed something");
+            }
+        }
+        assert!(!answer.body.to_string().contains("example"), "{answer:?}");
+    }
+    // The same by whom it belongs to: so it was not refused for anything else.
+    for it in operations() {
+        let id = it.described["operationId"].as_str().expect("a name");
+        // What ends what the others need comes in a world of its own.
+        let world = World::new().await;
+        let own = Own::of(&world).await;
+        let answer = ask(&world, "demo", &own, &it).await;
+        assert!((200..300).contains(&answer.status), "{id}: {answer:?}");
+        assert!(
+            it.described["responses"].get(answer.status.to_string()).is_some(),
+            "{id} answers {}, which is not described",
+            answer.status
+        );
+        is_safe(&answer);
+        world.may_leave_messages();
+    }
+    world.may_leave_messages();
+}
+
+#[tokio::test]
+async fn every_wrong_field_of_a_body_is_named_at_once_and_none_is_repeated() {
+    let world = World::new().await;
+    let body = json!({
+        "name": "  ", "app_id": "an app", "app_secret": "has a blank", "phone_number_ids": ["1,1"], "business_account_id": 7, "colour": "red",
+    });
+    let answer = world.api_of("demo", "POST", "/v1/connections", &[], Some(body)).await;
+    is_problem(&answer, 422, "invalid");
+    let expected = json!([
+        { "field": "business_account_id", "code": "invalid", "detail": "It must be as this: a string." },
+        { "field": "colour", "code": "unknown", "detail": "There is no such field." },
+    ]);
+    assert_eq!(answer.body["errors"], expected);
+    let body = json!({ "app_id": "an app", "app_secret": "has a blank", "phone_number_ids": ["1,1"] });
+    let answer = world.api_of("demo", "POST", "/v1/connections", &[], Some(body)).await;
+    is_problem(&answer, 422, "invalid");
+    let told: Vec<String> =
+        answer.body["errors"].as_array().expect("a list").iter().map(|it| format!("{} {}", it["field"], it["code"])).collect();
+    let expected = [
+        r#""access_token" "required""#,
+        r#""app_id" "malformed""#,
+        r#""app_secret" "malformed""#,
+        r#""business_account_id" "required""#,
+        r#""name" "required""#,
+        r#""phone_number_ids" "repeated""#,
+    ];
+    assert_eq!(told, expected, "{answer:?}");
+    assert!(!answer.body.to_string().contains("has a blank"), "a secret is not said back");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_a_problem() {
+    let world = World::new().await;
+    let bodies: [(&str, Body, u16, &str); 5] = [
+        ("application/json", Body::Text("{".to_owned()), 400, "malformed"),
+        ("application/json", Body::Text("[]".to_owned()), 400, "malformed"),
+        ("application/json", Body::Binary(vec![0xff, 0xfe]), 400, "malformed"),
+        ("text/plain", Body::Text("{}".to_owned()), 415, "not_json"),
+        ("application/json", Body::Text(format!("\"{}\"", "x".repeat(300_000))), 413, "too_large"),
+    ];
+    for (kind, body, status, code) in bodies {
+        let request = http::Request::post("/v1/connections").header("authorization", "Bearer token-of-demo").header("content-type", kind);
+        is_problem(&world.asks_api("demo", request.body(body).expect("a request")).await, status, code);
+    }
+}
+
+/// An issuer of tokens on this machine, with one key.
+struct IssuerHere {
+    name: String,
+    key: EcdsaKeyPair,
+    /// How often its keys were asked for.
+    asked: Arc<AtomicUsize>,
+}
+
+impl IssuerHere {
+    async fn new() -> Self {
+        let random = ring::rand::SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).expect("a key");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port on this machine");
+        let name = format!("http://{}", listener.local_addr().expect("bound"));
+        let point = key.public_key().as_ref();
+        let [x, y] = [&point[1..33], &point[33..]].map(|it| URL_SAFE_NO_PAD.encode(it));
+        let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "x": x, "y": y }] });
+        let metadata = json!({ "issuer": name, "jwks_uri": format!("{name}/keys") });
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let served_keys = async move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            axum::Json(keys)
+        };
+        let routes = axum::Router::new()
+            .route("/.well-known/openid-configuration", axum::routing::get(async move || axum::Json(metadata)))
+            .route("/keys", axum::routing::get(served_keys));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { name, key, asked }
+    }
+
+    fn access(&self) -> Access {
+        let issuer = Issuer::new(self.name.as_str(), true).expect("an address on this machine");
+        Access::Issuer { issuer, audience: "channel".to_owned(), tenant_claim: "tenant".to_owned() }
+    }
+
+    /// A token for the demo tenant with these scopes, an hour in force, signed under this name of a key.
+    fn token(&self, world: &World, scope: &str, key_id: &str) -> String {
+        let encode = |it: Value| URL_SAFE_NO_PAD.encode(it.to_string());
+        let expires_at = world.clock.now_ms() / 1_000 + 3_600;
+        let claims = json!({ "iss": self.name, "aud": "channel", "exp": expires_at, "tenant": "demo", "scope": scope, "sub": "eva" });
+        let signed = format!("{}.{}", encode(json!({ "alg": "ES256", "kid": key_id })), encode(claims));
+        let signature = self.key.sign(&ring::rand::SystemRandom::new(), signed.as_bytes()).expect("it can sign");
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+async fn with_token(world: &World, router: &axum::Router, method: &str, path: &str, token: &str) -> (u16, Value) {
+    let request = http::Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+    let response = control::handle(router, request.body(Body::Empty).expect("a request"), world.now()).await;
+    (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn every_route_asks_for_its_scope() {
+    let world = World::new().await;
+    let issuer = IssuerHere::new().await;
+    let router = control::router(world.control(issuer.access()));
+    for it in operations() {
+        let path = it.at(|_| "0".to_owned());
+        for scope in Scope::ALL {
+            let (status, body) = with_token(&world, &router, &it.method, &path, &issuer.token(&world, scope.name(), "one")).await;
+            let is_let_in = (status, &body["code"]) != (403, &json!("scope_missing"));
+            assert_eq!(is_let_in, scope.name() == it.scope(), "{} {path} with {scope:?}: {body}", it.method);
+            assert_ne!(status, 401, "{body}");
+        }
+    }
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 1, "the keys are remembered");
+}
+
+#[tokio::test]
+async fn a_token_that_another_signed_is_refused_and_the_issuer_is_asked_once_a_minute() {
+    let world = World::new().await;
+    let (issuer, stranger) = (IssuerHere::new().await, IssuerHere::new().await);
+    let router = control::router(world.control(issuer.access()));
+    let forged = IssuerHere { name: issuer.name.clone(), key: stranger.key, asked: stranger.asked };
+    let ask = async |token: String| with_token(&world, &router, "GET", "/v1/connections", &token).await.0;
+    assert_eq!(ask(issuer.token(&world, "read", "one")).await, 200);
+    assert_eq!(ask(forged.token(&world, "read", "one")).await, 401);
+    for _ in 0..5 {
+        assert_eq!(ask(issuer.token(&world, "read", "two")).await, 401, "there is no such key");
+    }
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 1);
+    world.clock.advance(std::time::Duration::from_mins(2));
+    assert_eq!(ask(issuer.token(&world, "read", "two")).await, 401);
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 2, "the key may be new");
+    let early = issuer.token(&world, "read", "one");
+    world.clock.advance(std::time::Duration::from_hours(2));
+    assert_eq!(ask(early).await, 401, "it is not in force any more");
+}
+
+#[tokio::test]
+async fn an_issuer_that_does_not_answer_is_a_failure_and_no_refusal() {
+    let world = World::new().await;
+    let issuer = IssuerHere::new().await;
+    let elsewhere = IssuerHere { name: "http://127.0.0.1:1".to_owned(), ..issuer };
+    let router = control::router(world.control(elsewhere.access()));
+    let (status, body) = with_token(&world, &router, "GET", "/v1/connections", &elsewhere.token(&world, "read", "one")).await;
+    assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
 }

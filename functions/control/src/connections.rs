@@ -3,46 +3,50 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::Method;
-use channel::connections;
-use channel::store::LogLine;
+use axum::http::{Method, StatusCode};
+use channel::connections::{
+    self, ConnectionDraft, ConnectionEdit, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, StartOptions, Started,
+};
+use channel::store::{LogLine, StoredConnection};
+use channel::vault::Secret;
 use domain::connection::{Connection, State as Standing};
-use domain::ids::{ConnectionId, TenantId};
+use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Caller, Manage, Read};
-use crate::answers::{Accepted, Found};
+use crate::agents::attached;
+use crate::answers::{Accepted, Created, Found};
 use crate::document::{Api, Route};
-use crate::fields::{Path, Query};
+use crate::fields::{Body, Entered, Path, Query, fields};
 use crate::paging::{Page, Paging};
-use crate::problems::Problem;
+use crate::problems::{FieldError, Problem};
+use crate::versions::{IfMatch, Tagged};
 use crate::{Handles, Now};
+
+const LIST: &str = "/v1/connections";
+const ONE: &str = "/v1/connections/{connection}";
+const START: &str = "/v1/connections/{connection}/start";
+const STOP: &str = "/v1/connections/{connection}/stop";
+const LOGS: &str = "/v1/connections/{connection}/logs";
 
 /// The routes.
 pub(crate) fn routes(api: Api) -> Api {
-    api.route(
-        Route {
-            method: Method::POST,
-            path: "/v1/connections/{connection}/stop",
-            id: "stopConnection",
-            summary: "Stops a connection: it sends nothing until it is started again. What customers write is kept.",
-            refusals: &[],
-        },
-        stop,
-    )
-    .route(
-        Route {
-            method: Method::GET,
-            path: "/v1/connections/{connection}/logs",
-            id: "listLogs",
-            summary: "Lists what happened to a connection in the last 30 days, newest first.",
-            refusals: &[],
-        },
-        logs,
-    )
+    let route = |method, path, id, summary, refusals| Route { method, path, id, summary, refusals };
+    api.route(route(Method::GET, LIST, "listConnections", "Lists the tenant's connections.", &[]), list)
+        .route(route(Method::POST, LIST, "createConnection", CREATES, &[]), create)
+        .route(route(Method::GET, ONE, "getConnection", "Shows a connection, its secrets masked.", &[]), get)
+        .route(route(Method::PATCH, ONE, "editConnection", EDITS, &[(StatusCode::CONFLICT, "It must be stopped first.")]), edit)
+        .route(route(Method::POST, START, "startConnection", STARTS, &[]), start)
+        .route(route(Method::POST, STOP, "stopConnection", STOPS, &[]), stop)
+        .route(route(Method::GET, LOGS, "listLogs", "Lists what happened to a connection in the last 30 days, newest first.", &[]), logs)
 }
+
+const CREATES: &str = "Makes a connection. It is STOPPED, or STARTING if `start` says so; `attach` attaches an agent in the same call.";
+const EDITS: &str = "Changes a connection; what is absent stays. A secret that is masked or absent stays too.";
+const STARTS: &str = "Starts a connection: Meta is asked about it, and its Logs say what came of that.";
+const STOPS: &str = "Stops a connection: it sends nothing until it is started again. What customers write is kept.";
 
 /// Names a connection.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -51,11 +55,140 @@ pub(crate) struct OfConnection {
     pub(crate) connection: ConnectionId,
 }
 
-/// Where a connection stands.
+/// A secret: its text, or the mask under which it was shown, which leaves it as it is.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum EditedSecret {
+    /// Another one.
+    Text(String),
+    /// The same.
+    #[expect(dead_code, reason = "a mask says nothing")]
+    Mask(Mask),
+}
+
+impl EditedSecret {
+    fn secret(self) -> Option<Secret> {
+        match self {
+            Self::Text(it) => Some(Secret::new(it)),
+            Self::Mask(_) => None,
+        }
+    }
+}
+
+/// A secret, as it is shown.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Mask {
+    /// Is there one?
+    set: bool,
+    /// Its last four characters, if it is long enough to show them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// It waits for the next start, which has Meta confirm it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pending: bool,
+}
+
+impl Mask {
+    fn of(it: MaskedSecret, pending: bool) -> Self {
+        Self { set: it.is_set, hint: it.hint, pending }
+    }
+}
+
+/// An agent to attach to a new connection.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Attach {
+    /// The agent.
+    agent: AgentId,
+    /// Does it take the turns? True if nothing is said.
+    #[serde(default)]
+    inbound: Option<bool>,
+}
+
+fields! {
+    /// A connection to make.
+    NewConnection {
+        /// What people call it: at most 100 characters.
+        name: Entered,
+        /// What people say of it: at most 500 characters.
+        description: Option<String>,
+        /// The Meta app; without one it sends, and nothing comes in.
+        app_id: Option<String>,
+        /// The app's secret, which proves webhooks.
+        app_secret: Option<String>,
+        /// What sends.
+        access_token: Entered,
+        /// The phone numbers, in the order in which first sends rotate; none to have the account's only one taken at the start.
+        phone_number_ids: Option<Vec<String>>,
+        /// The WhatsApp Business account.
+        business_account_id: Entered,
+        /// Marketing templates go out through Meta's Marketing Messages API.
+        marketing_messages: Option<bool>,
+        /// Utility templates are exempt from the repeat guard.
+        utility_exempt: Option<bool>,
+        /// An agent to attach.
+        attach: Option<Attach>,
+        /// Start it at once.
+        start: Option<bool>,
+    }
+}
+
+fields! {
+    /// What is changed of a connection.
+    ChangedConnection {
+        /// What people call it.
+        name: Option<String>,
+        /// What people say of it.
+        description: Option<String>,
+        /// The Meta app; empty to have none.
+        app_id: Option<String>,
+        /// The app's secret.
+        app_secret: Option<EditedSecret>,
+        /// What sends.
+        access_token: Option<EditedSecret>,
+        /// The phone numbers.
+        phone_number_ids: Option<Vec<String>>,
+        /// The WhatsApp Business account.
+        business_account_id: Option<String>,
+        /// Marketing templates go out through Meta's Marketing Messages API.
+        marketing_messages: Option<bool>,
+        /// Utility templates are exempt from the repeat guard.
+        utility_exempt: Option<bool>,
+    }
+}
+
+fields! {
+    /// How a connection is started.
+    HowToStart {
+        /// Point the app's webhooks at us though they point elsewhere today.
+        replace_callback: Option<bool>,
+    }
+}
+
+/// A connection.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct ConnectionStanding {
-    /// The connection.
+struct ShownConnection {
+    /// Its id.
     id: ConnectionId,
+    /// What people call it.
+    name: String,
+    /// What people say of it.
+    description: String,
+    /// The Meta app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    app_id: Option<AppId>,
+    /// The app's secret.
+    app_secret: Mask,
+    /// What sends.
+    access_token: Mask,
+    /// The phone numbers, in the order in which first sends rotate.
+    phone_number_ids: Vec<NumberId>,
+    /// The WhatsApp Business account.
+    business_account_id: WabaId,
+    /// Marketing templates go out through Meta's Marketing Messages API.
+    marketing_messages: bool,
+    /// Utility templates are exempt from the repeat guard.
+    utility_exempt: bool,
     /// Where it stands.
     state: Standing,
     /// When it last began to run.
@@ -66,17 +199,39 @@ pub(crate) struct ConnectionStanding {
     stopped_at: Option<Timestamp>,
 }
 
-impl ConnectionStanding {
-    pub(crate) fn of(connection: &Connection) -> Self {
-        let lifecycle = connection.lifecycle;
-        let (running_since, stopped_at) = (lifecycle.running_since, lifecycle.stopped_at);
-        Self { id: connection.id.clone(), state: lifecycle.state, running_since, stopped_at }
+impl ShownConnection {
+    fn of(it: ConnectionView) -> Self {
+        let connection = it.connection;
+        Self {
+            id: connection.id,
+            name: connection.name,
+            description: connection.description,
+            app_id: connection.app,
+            app_secret: Mask::of(it.app_secret, it.app_secret_is_pending),
+            access_token: Mask::of(it.access_token, false),
+            phone_number_ids: connection.numbers,
+            business_account_id: connection.waba,
+            marketing_messages: connection.marketing_messages,
+            utility_exempt: connection.utility_exempt,
+            state: connection.lifecycle.state,
+            running_since: connection.lifecycle.running_since,
+            stopped_at: connection.lifecycle.stopped_at,
+        }
     }
+}
+
+/// Where a connection stands.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ConnectionStanding {
+    /// The connection.
+    id: ConnectionId,
+    /// Where it stands.
+    state: Standing,
 }
 
 /// A line of a connection's Logs.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Line {
+struct Line {
     /// When it was written down.
     at: Timestamp,
     /// What happened.
@@ -84,9 +239,134 @@ pub(crate) struct Line {
 }
 
 /// A connection, if it is this tenant's.
+pub(crate) async fn stored(handles: &Handles, tenant: &TenantId, id: &ConnectionId) -> Result<StoredConnection, Problem> {
+    connections::get(&handles.store, tenant, id).await?.ok_or_else(Problem::not_found)
+}
+
+/// The same, without its secrets.
 pub(crate) async fn owned(handles: &Handles, tenant: &TenantId, id: &ConnectionId) -> Result<Connection, Problem> {
-    let found = handles.store.connection(id).await?.map(|it| it.connection);
-    found.filter(|it| it.tenant == *tenant).ok_or_else(Problem::not_found)
+    stored(handles, tenant, id).await.map(|it| it.connection)
+}
+
+/// A field of the use-case as the API names it.
+fn invalid(problems: Vec<FieldProblem>) -> Problem {
+    let error = |it: FieldProblem| {
+        let field = match it.field {
+            Field::Name => "name",
+            Field::Description => "description",
+            Field::App => "app_id",
+            Field::AppSecret => "app_secret",
+            Field::AccessToken => "access_token",
+            Field::Numbers => "phone_number_ids",
+            Field::Waba => "business_account_id",
+        };
+        let code = if it.code == "missing" { "required" } else { it.code };
+        FieldError::new(field, code, format!("{} {}", it.problem, it.advice))
+    };
+    Problem::invalid(problems.into_iter().map(error).collect())
+}
+
+async fn shown(handles: &Handles, stored: &StoredConnection) -> Result<ShownConnection, Problem> {
+    Ok(ShownConnection::of(connections::view(&handles.store, &handles.vault, stored).await?))
+}
+
+async fn list(
+    caller: Caller<Read>,
+    State(handles): State<Arc<Handles>>,
+    Query(paging): Query<Paging>,
+) -> Result<Found<Page<ShownConnection>>, Problem> {
+    let after: Option<ConnectionId> = paging.after()?;
+    let found = connections::list(&handles.store, &caller.tenant, after.as_ref(), paging.limit()).await?;
+    let mut items = Vec::with_capacity(found.connections.len());
+    for it in &found.connections {
+        items.push(shown(&handles, it).await?);
+    }
+    Ok(Found(Page::new(items, found.after)))
+}
+
+async fn create(
+    caller: Caller<Manage>,
+    now: Now,
+    State(handles): State<Arc<Handles>>,
+    Body(new): Body<NewConnection>,
+) -> Result<Created<ShownConnection>, Problem> {
+    let draft = ConnectionDraft {
+        tenant: caller.tenant.clone(),
+        name: new.name.0,
+        description: new.description.unwrap_or_default(),
+        app: new.app_id.unwrap_or_default(),
+        app_secret: new.app_secret.map(Secret::new),
+        access_token: Some(Secret::new(new.access_token.0)),
+        numbers: new.phone_number_ids.unwrap_or_default(),
+        waba: new.business_account_id.0,
+        marketing_messages: new.marketing_messages.unwrap_or_default(),
+        utility_exempt: new.utility_exempt.unwrap_or_default(),
+    };
+    let made = connections::create(&handles.store, &handles.vault, &draft, now.0).await?.map_err(invalid)?;
+    if let Some(it) = new.attach {
+        attached(&handles, &made.connection, &it.agent, it.inbound.unwrap_or(true), now.0).await?;
+    }
+    if new.start.unwrap_or_default() {
+        connections::start(&handles.store, &handles.queues, &made.connection.id, StartOptions::default(), now.0).await?;
+    }
+    let made = stored(&handles, &caller.tenant, &made.connection.id).await?;
+    shown(&handles, &made).await.map(Created)
+}
+
+async fn get(
+    caller: Caller<Read>,
+    State(handles): State<Arc<Handles>>,
+    Path(it): Path<OfConnection>,
+) -> Result<Tagged<ShownConnection>, Problem> {
+    let found = stored(&handles, &caller.tenant, &it.connection).await?;
+    Ok(Tagged(found.version, shown(&handles, &found).await?))
+}
+
+async fn edit(
+    caller: Caller<Manage>,
+    now: Now,
+    State(handles): State<Arc<Handles>>,
+    Path(it): Path<OfConnection>,
+    version: IfMatch,
+    Body(changed): Body<ChangedConnection>,
+) -> Result<Tagged<ShownConnection>, Problem> {
+    let edit = ConnectionEdit {
+        name: changed.name,
+        description: changed.description,
+        app: changed.app_id,
+        app_secret: changed.app_secret.and_then(EditedSecret::secret),
+        access_token: changed.access_token.and_then(EditedSecret::secret),
+        numbers: changed.phone_number_ids,
+        waba: changed.business_account_id,
+        marketing_messages: changed.marketing_messages,
+        utility_exempt: changed.utility_exempt,
+    };
+    let of = (&caller.tenant, &it.connection);
+    match connections::edit(&handles.store, &handles.vault, of, Some(version.0), &edit, now.0).await? {
+        Edited::Done(it) => Ok(Tagged(it.version, shown(&handles, &it).await?)),
+        Edited::Invalid(problems) => Err(invalid(problems)),
+        Edited::Moved => Err(IfMatch::moved()),
+        Edited::StopFirst => {
+            let problem = Problem::new(StatusCode::CONFLICT, "stop_first", "The connection is not stopped.");
+            Err(problem.saying("App, account and numbers change while it is STOPPED or in ERROR. Stop it, edit it, and start it again."))
+        }
+        Edited::Unknown => Err(Problem::not_found()),
+    }
+}
+
+async fn start(
+    caller: Caller<Manage>,
+    now: Now,
+    State(handles): State<Arc<Handles>>,
+    Path(it): Path<OfConnection>,
+    Body(how): Body<HowToStart>,
+) -> Result<Accepted<ConnectionStanding>, Problem> {
+    owned(&handles, &caller.tenant, &it.connection).await?;
+    let options = StartOptions { replace_callback: how.replace_callback.unwrap_or_default() };
+    match connections::start(&handles.store, &handles.queues, &it.connection, options, now.0).await? {
+        Started::Starting | Started::Running => standing(&handles, &caller.tenant, &it.connection).await,
+        Started::Unknown => Err(Problem::not_found()),
+    }
 }
 
 async fn stop(
@@ -97,8 +377,12 @@ async fn stop(
 ) -> Result<Accepted<ConnectionStanding>, Problem> {
     owned(&handles, &caller.tenant, &it.connection).await?;
     connections::stop(&handles.store, &handles.queues, &it.connection, now.0).await?;
-    let connection = owned(&handles, &caller.tenant, &it.connection).await?;
-    Ok(Accepted(ConnectionStanding::of(&connection)))
+    standing(&handles, &caller.tenant, &it.connection).await
+}
+
+async fn standing(handles: &Handles, tenant: &TenantId, id: &ConnectionId) -> Result<Accepted<ConnectionStanding>, Problem> {
+    let connection = owned(handles, tenant, id).await?;
+    Ok(Accepted(ConnectionStanding { id: connection.id, state: connection.lifecycle.state }))
 }
 
 async fn logs(
@@ -108,7 +392,7 @@ async fn logs(
     Query(paging): Query<Paging>,
 ) -> Result<Found<Page<Line>>, Problem> {
     let connection = owned(&handles, &caller.tenant, &it.connection).await?;
-    let found = handles.store.logs(&connection.id, paging.after()?.as_deref(), paging.limit()).await?;
+    let found = handles.store.logs(&connection.id, paging.after::<String>()?.as_deref(), paging.limit()).await?;
     let lines = found.items.into_iter().map(|LogLine { at, text }| Line { at, text }).collect();
     Ok(Found(Page::new(lines, found.ended_at)))
 }

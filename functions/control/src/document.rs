@@ -15,7 +15,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::Handles;
-use crate::problems::Problem;
+use crate::problems::{self, Problem};
 
 /// Where the document is.
 pub(crate) const PATH: &str = "/v1/openapi.json";
@@ -177,7 +177,7 @@ impl Api {
 
     /// The routes, and the document of them.
     pub(crate) fn finish(mut self) -> (Router<Arc<Handles>>, Value) {
-        self.schemas.subschema_for::<Problem>();
+        self.schemas.subschema_for::<problems::Document>();
         let schemas = self.schemas.take_definitions(true);
         let document = json!({
             "openapi": "3.1.0",

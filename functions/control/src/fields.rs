@@ -1,11 +1,14 @@
 //! What a request says in its path, query and body, with every wrong field told at once, and no value repeated: some are secrets.
 
-use axum::body::to_bytes;
+use std::borrow::Cow;
+
+use axum::body::{HttpBody as _, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::document::{Described, Operation};
@@ -83,11 +86,11 @@ pub(crate) trait FromFields: Sized + JsonSchema {
     fn from_fields(fields: &mut Fields) -> Option<Self>;
 }
 
-/// Declares what a body or a query holds. Fields of an `Option` may be absent.
+/// Declares what a body or a query holds. Fields of an `Option` may be absent. It cannot be printed: it may hold secrets.
 macro_rules! fields {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$about])*
-        #[derive(Debug, schemars::JsonSchema)]
+        #[derive(schemars::JsonSchema)]
         #[schemars(deny_unknown_fields)]
         pub(crate) struct $name { $($(#[$doc])* pub(crate) $field: $type),* }
 
@@ -101,6 +104,29 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
+/// A text that must be there, of which the use-case says what is wrong with it, an empty one included.
+pub(crate) struct Entered(pub(crate) String);
+
+impl<'de> Deserialize<'de> for Entered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Option::<String>::deserialize(deserializer)?.unwrap_or_default()))
+    }
+}
+
+impl JsonSchema for Entered {
+    fn schema_name() -> Cow<'static, str> {
+        "Entered".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
 /// The body of a request, in JSON.
 pub(crate) struct Body<T>(pub(crate) T);
 
@@ -108,15 +134,25 @@ impl<S: Send + Sync, T: FromFields> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let fields = object(request).await?;
-        let mut fields = Fields::new(fields, false);
-        let built = T::from_fields(&mut fields);
-        fields.finish(built).map(Self).map_err(Problem::invalid)
+        body_of(request).await.map(|it| Self(it.0))
     }
+}
+
+/// What a request's body says, and its text, which is the same for the same.
+pub(crate) async fn body_of<T: FromFields>(request: Request) -> Result<(T, String), Problem> {
+    let fields = object(request).await?;
+    let text = json!(fields).to_string();
+    let mut fields = Fields::new(fields, false);
+    let built = T::from_fields(&mut fields);
+    Ok((fields.finish(built).map_err(Problem::invalid)?, text))
 }
 
 /// The object that a request's body is.
 async fn object(request: Request) -> Result<Map<String, Value>, Problem> {
+    if request.body().size_hint().exact() == Some(0) {
+        // Whoever says nothing is told which fields are missing, if any are.
+        return Ok(Map::new());
+    }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {

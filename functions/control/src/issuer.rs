@@ -234,3 +234,56 @@ impl Issuer {
         serde_json::from_slice(&bytes).map_err(|source| IssuerError::NotUnderstood { source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The public half of a key that was made for this test, and its signature of `header.claims`.
+    const MODULUS: &str = concat!(
+        "rSb5zG3Oz0RflLY46ml4prjcKHImeaEIIDm39evMso3Wg6UPGPIziX04LzDwb2VR-xtLMEwcEJE9Aivx2ecQ9dac65zkHcmXYTGX8aNXvsI8na",
+        "0NPxeCLg5_0w1Fp4NFmf-YvkolvRdSZoQoIryWl2KqWUL33QTkiZ1ubw9XyzA4LkiblfJOXIepTB5pIGKO9ihu08joXZpXGIPWx4SZgf8yrqQg",
+        "vvscaO1rU_59_HzgPEdbmNgBQ0FXmdQBZJkLFxg7E7QIs7eRy9f6uPCOacEurBrGNYCZwn6Dh0XH_QA-PZLwO8pzEMFoe3vZqzOwde23bfjrPJ",
+        "ygwCvew04RSw",
+    );
+    const SIGNATURE: &str = concat!(
+        "WQbwfu9FF0bH0akoWV1dhzoqT9-8ZFhMaIIm3equ6Vf5XjPTQPH0NimNE-2PtrR10H9o0EoO8nf2oE1ZclPnrXM1WFQE2yDKTajhWFdzp5y214",
+        "wxRMioY2UL86Oe7LxRZDPzM8OPav6UtJ6Ok218R5XMYdt8kAfK3xwskSMnf1Ko234w6OGXonbj3v9NjJqGG78KVP2vU2MAPU8ESdLsJdhkrOLk",
+        "U4K0nG6hq_5ZmCft0-MwKsNtyOFntSqonaNSogG9ZRlaLz1O6twIWB1Adw8p9kIR41pPaQ_gMbYH8xhNce1YeqEHOmra7hYu1_iFDLm5AQgei4",
+        "Ow9YGU1sDsOw",
+    );
+
+    fn keys(text: &str) -> Keys {
+        serde_json::from_str(text).expect("keys")
+    }
+
+    fn verify(keys: &Keys, algorithm: Algorithm, key_id: Option<&str>, signed: &[u8]) -> bool {
+        keys.verify(algorithm, key_id, signed, &URL_SAFE_NO_PAD.decode(SIGNATURE).expect("base64"))
+    }
+
+    #[test]
+    fn the_key_that_is_named_signed_it_and_no_other() {
+        let rsa = format!(r#"{{"kty":"RSA","kid":"a","use":"sig","n":"{MODULUS}","e":"AQAB"}}"#);
+        let known = keys(&format!(r#"{{"keys":[{rsa},{{"kty":"oct","kid":"b","k":"AAAA"}}]}}"#));
+        for key_id in [Some("a"), None] {
+            assert!(verify(&known, Algorithm::Rs256, key_id, b"header.claims"), "{key_id:?}");
+        }
+        assert!(!verify(&known, Algorithm::Rs256, Some("b"), b"header.claims"));
+        assert!(!verify(&known, Algorithm::Rs256, Some("c"), b"header.claims"));
+        assert!(!verify(&known, Algorithm::Es256, Some("a"), b"header.claims"));
+        assert!(!verify(&known, Algorithm::Rs256, Some("a"), b"header.claimz"));
+        let to_encrypt = keys(&format!(r#"{{"keys":[{}]}}"#, rsa.replace("sig", "enc")));
+        assert!(!verify(&to_encrypt, Algorithm::Rs256, None, b"header.claims"), "a key for something else signs nothing");
+    }
+
+    #[test]
+    fn an_issuer_is_reached_over_tls_or_on_this_machine_where_that_is_allowed() {
+        assert!(Issuer::new("https://issuer.example", false).is_ok());
+        for (name, allow_loopback) in
+            [("http://issuer.example", true), ("http://127.0.0.1:1", false), ("issuer", true), ("ftp://127.0.0.1", true)]
+        {
+            assert!(matches!(Issuer::new(name, allow_loopback), Err(IssuerError::Address)), "{name}");
+        }
+        assert!(Issuer::new("http://127.0.0.1:1", true).is_ok());
+    }
+}

@@ -3,13 +3,17 @@
 //! The routes and their description (`openapi.json`) are made from the same types.
 
 mod access;
+mod agents;
 mod answers;
 mod connections;
+mod conversations;
 mod document;
 mod fields;
+mod idempotency;
 mod issuer;
 mod paging;
 mod problems;
+mod templates;
 mod versions;
 
 use std::sync::Arc;
@@ -123,7 +127,10 @@ impl Handles {
 }
 
 fn api() -> Api {
-    connections::routes(Api::new())
+    let api = connections::routes(Api::new());
+    let api = agents::routes(api);
+    let api = templates::routes(api);
+    conversations::routes(api)
 }
 
 /// The description of the API.
@@ -133,7 +140,6 @@ pub fn openapi() -> Value {
 }
 
 /// The API.
-#[must_use]
 pub fn router(handles: Handles) -> Router {
     let (routes, document) = api().finish();
     let document = async move || axum::Json(document);

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::fields::fields;
 use crate::problems::{FieldError, Problem};
@@ -63,15 +65,16 @@ impl Paging {
     ///
     /// # Errors
     /// The problem that it is no cursor.
-    pub(crate) fn after(&self) -> Result<Option<String>, Problem> {
-        let Some(cursor) = &self.cursor else { return Ok(None) };
-        let decoded = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|it| String::from_utf8(it).ok());
-        decoded.map(Some).ok_or_else(|| Problem::invalid(vec![bad_cursor()]))
+    pub(crate) fn after<T: DeserializeOwned>(&self) -> Result<Option<T>, Problem> {
+        self.cursor.as_deref().map(place).transpose()
     }
 }
 
-fn bad_cursor() -> FieldError {
-    FieldError::new("cursor", "invalid", "It is no cursor. Take `next` of the page before, or leave it out.")
+/// The place that a cursor is of.
+pub(crate) fn place<T: DeserializeOwned>(cursor: &str) -> Result<T, Problem> {
+    let decoded = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|it| serde_json::from_slice(&it).ok());
+    let error = || FieldError::new("cursor", "invalid", "It is no cursor. Take `next` of the page before, or leave it out.");
+    decoded.ok_or_else(|| Problem::invalid(vec![error()]))
 }
 
 /// One page of a list.
@@ -87,7 +90,7 @@ pub(crate) struct Page<T> {
 
 impl<T> Page<T> {
     /// These items, and where they ended, if more follow.
-    pub(crate) fn new(items: Vec<T>, ended_at: Option<String>) -> Self {
-        Self { items, next: ended_at.map(|it| URL_SAFE_NO_PAD.encode(it)) }
+    pub(crate) fn new(items: Vec<T>, ended_at: Option<impl Serialize>) -> Self {
+        Self { items, next: ended_at.map(|it| URL_SAFE_NO_PAD.encode(json!(it).to_string())) }
     }
 }

@@ -5,6 +5,7 @@
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use channel::redelivery::Retryable;
+use domain::ids::{AgentId, ConversationId};
 use domain::refusal::{Refusal, Retry};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
@@ -31,11 +32,22 @@ impl FieldError {
     pub(crate) fn new(field: impl Into<String>, code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { field: field.into(), code: code.into(), detail: detail.into() }
     }
+
+    /// From `member: what is wrong`.
+    fn of_refusal(problem: &str) -> Self {
+        let (member, advice) = problem.split_once(": ").unwrap_or(("", problem));
+        Self::new(member, "invalid", advice)
+    }
 }
 
 /// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem(Box<Document>);
+
+/// What is told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub(crate) struct Problem {
+#[schemars(rename = "Problem")]
+pub(crate) struct Document {
     /// Names the kind of problem, as a URI.
     #[serde(rename = "type")]
     pub(crate) kind: String,
@@ -71,7 +83,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// A problem of this kind.
     pub(crate) fn new(status: StatusCode, code: &str, title: &str) -> Self {
-        Self {
+        Self(Box::new(Document {
             kind: format!("{TYPE}{code}"),
             title: title.to_owned(),
             status: status.as_u16(),
@@ -83,13 +95,28 @@ impl Problem {
             closed_at: None,
             retry: None,
             request: None,
-        }
+        }))
     }
 
     /// The same, with what is wrong this time and what to do.
     #[must_use]
-    pub(crate) fn saying(self, detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
+    pub(crate) fn saying(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    /// The same, with the agent that holds what was asked for.
+    #[must_use]
+    pub(crate) fn held_by(mut self, agent: &AgentId) -> Self {
+        self.0.holder = Some(agent.to_string());
+        self
+    }
+
+    /// The same, with the conversation that there is already.
+    #[must_use]
+    pub(crate) fn of_conversation(mut self, conversation: Option<ConversationId>) -> Self {
+        self.0.conversation = conversation.map(|it| it.to_string());
+        self
     }
 
     /// Nothing of this tenant has this name.
@@ -100,8 +127,9 @@ impl Problem {
     /// Fields that are wrong.
     pub(crate) fn invalid(mut errors: Vec<FieldError>) -> Self {
         errors.sort();
-        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Some fields are not as they must be.");
-        Self { errors, ..problem }
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Some fields are not as they must be.");
+        problem.0.errors = errors;
+        problem
     }
 
     /// A message that is not sent.
@@ -127,19 +155,25 @@ impl Problem {
             | Refusal::TemplateNotApproved { .. }
             | Refusal::PhoneRequired => StatusCode::CONFLICT,
         };
-        let problem = Self::new(status, refusal.code(), "The message is not sent.").saying(refusal.note());
-        Self { closed_at: refusal.closed_at(), retry: Some(refusal.retry()), ..problem }
+        let mut problem = Self::new(status, refusal.code(), "The message is not sent.").saying(refusal.note());
+        if let Refusal::Invalid { problems } = refusal {
+            problem.0.errors = problems.iter().map(|it| FieldError::of_refusal(it)).collect();
+        }
+        problem.0.closed_at = refusal.closed_at();
+        problem.0.retry = Some(refusal.retry());
+        problem
     }
 
     fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The body of the answer. Our own failures name the request, by which the logs tell what happened.
     pub(crate) fn body(&self, request: &str) -> Value {
         let is_failure = self.status().is_server_error() && !request.is_empty();
-        let named = Self { request: is_failure.then(|| request.to_owned()), ..self.clone() };
-        serde_json::to_value(named).unwrap_or_default()
+        let mut document = self.0.clone();
+        document.request = is_failure.then(|| request.to_owned());
+        serde_json::to_value(document).unwrap_or_default()
     }
 }
 

@@ -22,7 +22,13 @@ pub enum Attached {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn attach(store: &Store, connection: &Connection, agent: &AgentId, inbound: bool, now: Timestamp) -> Result<Attached, StoreError> {
+pub async fn attach(
+    store: &Store,
+    connection: &Connection,
+    agent: &AgentId,
+    inbound: bool,
+    now: Timestamp,
+) -> Result<Attached, StoreError> {
     for _ in 0..RACES {
         let is_written = match inbound {
             true => store.attach_with_inbound(connection, agent).await?,

@@ -263,11 +263,7 @@ pub async fn remember_mapping(
     language: &Language,
     mapping: &Values,
 ) -> Result<(), StoreError> {
-    let remember = async |known: Option<&TemplateItem>| {
-        let known = known.filter(|it| it.mapping.as_ref() != Some(mapping));
-        Ok(known.map(|it| TemplateItem { mapping: Some(mapping.clone()), ..it.clone() }))
-    };
-    store.change_template(connection, name, language, remember).await.map(drop)
+    store.keep_mapping(connection, name, language, mapping).await
 }
 
 /// Why a list is read.

@@ -8,6 +8,7 @@ use domain::message::{Call, Content, Event, Message};
 use domain::refusal::Retry;
 use domain::status::{Fault, Phase, Pricing, State, Step};
 use domain::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -29,7 +30,8 @@ pub struct Page {
 }
 
 /// A message, or a note.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "HistoryLine")]
 pub struct Line {
     /// Its id.
     pub id: MessageKey,
@@ -47,7 +49,7 @@ pub struct Line {
 }
 
 /// An emoji on a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Reaction {
     /// The emoji.
     pub emoji: String,
@@ -56,7 +58,7 @@ pub struct Reaction {
 }
 
 /// Who said what.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "from", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "a page holds some tens of them; a box would be unpacked wherever one is read")]
 pub enum Said {
@@ -77,7 +79,7 @@ pub enum Said {
 }
 
 /// A message of the customer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Theirs {
     /// What they sent, as they last edited it; nothing if they deleted it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +108,7 @@ pub struct Theirs {
 }
 
 /// A message of ours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Ours {
     /// What it is: `text`, `template`, ….
     pub kind: String,
@@ -150,7 +152,7 @@ pub struct Ours {
 }
 
 /// A step, and when it was first told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StepAt {
     /// `accepted`, or Meta's word.
     pub step: &'static str,
@@ -300,7 +302,7 @@ fn ending(it: &Outbound) -> (Option<String>, Option<String>, Option<Retry>) {
 }
 
 /// One thing that happened to a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Happening {
     /// When, in milliseconds since the Unix epoch: by Meta's clock what Meta told, by ours what we did.
     pub at: Timestamp,
@@ -310,8 +312,9 @@ pub struct Happening {
 }
 
 /// What happened to a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
+#[schemars(rename = "WhatHappened")]
 pub enum What {
     /// The customer sent it.
     Written,

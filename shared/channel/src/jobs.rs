@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use domain::connection;
-use domain::conversation::Answerer;
+use domain::conversation::{Answerer, Standing};
 use domain::customer::{Bsuid, Customer, Phone};
 use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, Malformed, NumberId, TenantId, WabaId, Wamid};
 use domain::message::{Content, Event, Preference, Profile, Referral};
@@ -128,6 +128,16 @@ pub enum StandingNow {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         closed_at: Option<Timestamp>,
     },
+}
+
+impl std::convert::From<Standing> for StandingNow {
+    fn from(it: Standing) -> Self {
+        match it {
+            Standing::Open { until } => Self::Open { until },
+            Standing::AwaitingReply { since } => Self::AwaitingReply { since },
+            Standing::TemplateOnly { closed_at } => Self::TemplateOnly { closed_at },
+        }
+    }
 }
 
 /// The message that the customer quoted.

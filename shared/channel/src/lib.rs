@@ -29,6 +29,7 @@ pub mod preferences;
 pub mod queues;
 pub mod redelivery;
 pub mod replies;
+pub mod sending;
 pub mod statuses;
 pub mod store;
 pub mod templates;

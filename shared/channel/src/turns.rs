@@ -1,13 +1,13 @@
 //! Turns: one message of a customer, handed to an agent.
 
-use domain::conversation::{Conversation, Span, Standing};
+use domain::conversation::{Conversation, Span};
 use domain::ids::{AgentId, MessageId, MessageKey, NumberId, TenantId, Wamid};
 use domain::message::{Content, Event, Message, Profile};
 use domain::status::State;
 use domain::time::Timestamp;
 
 use crate::feed::body;
-use crate::jobs::{From, MissedMessage, QuotedMessage, StandingNow, Turn, V1};
+use crate::jobs::{From, MissedMessage, QuotedMessage, Turn, V1};
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::Retryable;
 use crate::store::{Direction, MessageItem, Sorted, Store, StoreError, Writer};
@@ -97,11 +97,7 @@ pub(crate) async fn hand_over(
         quoted,
         referral: it.message.referral.clone(),
         forwarded: it.message.forwarded,
-        standing: match conversation.standing(now) {
-            Standing::Open { until } => StandingNow::Open { until },
-            Standing::AwaitingReply { since } => StandingNow::AwaitingReply { since },
-            Standing::TemplateOnly { closed_at } => StandingNow::TemplateOnly { closed_at },
-        },
+        standing: conversation.standing(now).into(),
         late: it.is_late,
         missed,
     };

@@ -184,8 +184,16 @@ impl MessageId {
     /// An agent that is told a turn twice derives the same ids, so it is answered once.
     #[must_use]
     pub fn of_reply(turn: &MessageKey, index: u16) -> Self {
-        let at = reply_time(turn.at, index);
-        let digest = Sha256::digest(format!("reply/{}/{}/{index}", turn.conversation, turn.id));
+        Self::of_digest(reply_time(turn.at, index), &Sha256::digest(format!("reply/{}/{}/{index}", turn.conversation, turn.id)))
+    }
+
+    /// The id of a message that a tenant's program asks for at `at` under a key of its own: a UUIDv7 of that time, whose rest is a hash.
+    #[must_use]
+    pub fn of_request(tenant: &TenantId, key: &str, at: Timestamp) -> Self {
+        Self::of_digest(at, &Sha256::digest(format!("request/{tenant}/{}/{key}", at.as_millis())))
+    }
+
+    fn of_digest(at: Timestamp, digest: &[u8]) -> Self {
         let mut bytes = [0_u8; 16];
         bytes.copy_from_slice(&digest[..16]);
         bytes[..6].copy_from_slice(&at.as_millis().to_be_bytes()[2..]);
@@ -223,8 +231,9 @@ pub fn reply_time(turn: Timestamp, index: u16) -> Timestamp {
 }
 
 /// Where one message is kept; it can be computed from what is in hand.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("pattern" = "^[A-Za-z0-9_-]{22}/[0-9]{13}/[A-Za-z0-9_.-]{1,64}$"))]
 pub struct MessageKey {
     /// The conversation (or the part of a merged one) in which the item lies.
     pub conversation: ConversationId,
@@ -301,6 +310,15 @@ mod tests {
         assert_ne!(first, MessageId::of_reply(&turn, 1));
         let (parsed, at) = MessageId::of_job(first.as_str()).expect("a UUIDv7");
         assert_eq!((parsed, at.as_millis()), (first, 1_790_000_001_001));
+    }
+
+    #[test]
+    fn a_request_makes_an_id_of_its_own_time_that_nobody_else_makes() {
+        let (tenant, at) = (TenantId::parse("demo").expect("valid"), Timestamp::from_millis(1_790_000_001_000));
+        let id = MessageId::of_request(&tenant, "k", at);
+        assert_eq!(MessageId::of_job(id.as_str()).expect("a UUIDv7"), (id.clone(), at));
+        assert_ne!(id, MessageId::of_request(&tenant, "l", at));
+        assert_ne!(id, MessageId::of_request(&TenantId::parse("other").expect("valid"), "k", at));
     }
 
     #[test]

@@ -284,6 +284,25 @@ impl Default for Texts {
 }
 
 impl Texts {
+    fn mapped(&self) -> Self {
+        let mapped = |it: &Value| match it {
+            Value::Literal(_) => Value::Literal(String::new()),
+            Value::Field { .. } => it.clone(),
+        };
+        match self {
+            Self::Positional(it) => Self::Positional(it.iter().map(mapped).collect()),
+            Self::Named(it) => Self::Named(it.iter().map(|(name, it)| (name.clone(), mapped(it))).collect()),
+        }
+    }
+
+    fn names_fields(&self) -> bool {
+        let is_field = |it: &Value| matches!(it, Value::Field { .. });
+        match self {
+            Self::Positional(it) => it.iter().any(is_field),
+            Self::Named(it) => it.values().any(is_field),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         match self {
             Self::Positional(it) => it.is_empty(),
@@ -335,6 +354,17 @@ pub struct ButtonValue {
     pub value: ButtonInput,
 }
 
+impl ButtonValue {
+    fn mapped(&self) -> Option<Self> {
+        match &self.value {
+            ButtonInput::Url(Value::Field { .. }) | ButtonInput::Payload(Value::Field { .. }) | ButtonInput::Code(Value::Field { .. }) => {
+                Some(self.clone())
+            }
+            ButtonInput::Url(_) | ButtonInput::Payload(_) | ButtonInput::Code(_) | ButtonInput::Flow { .. } => None,
+        }
+    }
+}
+
 /// What a button is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -379,6 +409,37 @@ pub struct Values {
     /// When a limited-time offer ends, in milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+}
+
+impl Values {
+    /// Where the values were taken from: the names of fields, with nothing in the place of what was written for one customer, which must not
+    /// outlive them. Nothing if no field is named.
+    #[must_use]
+    pub fn mapping(&self) -> Option<Self> {
+        let header = |it: &HeaderValue| match it {
+            HeaderValue::Text(it @ Value::Field { .. }) => Some(HeaderValue::Text(it.clone())),
+            _ => None,
+        };
+        let cards = self.cards.iter().map(|it| CardValues {
+            header: it.header.as_ref().and_then(header),
+            body: it.body.mapped(),
+            buttons: it.buttons.iter().filter_map(ButtonValue::mapped).collect(),
+        });
+        let mapping = Self {
+            header: self.header.as_ref().and_then(header),
+            body: self.body.mapped(),
+            buttons: self.buttons.iter().filter_map(ButtonValue::mapped).collect(),
+            code: None,
+            cards: cards.collect(),
+            expires_at: None,
+        };
+        let names_fields = |header: &Option<HeaderValue>, body: &Texts, buttons: &[ButtonValue]| {
+            header.is_some() || body.names_fields() || !buttons.is_empty()
+        };
+        let has_fields = names_fields(&mapping.header, &mapping.body, &mapping.buttons)
+            || mapping.cards.iter().any(|it| names_fields(&it.header, &it.body, &it.buttons));
+        has_fields.then_some(mapping)
+    }
 }
 
 /// The values for a card of a carousel.

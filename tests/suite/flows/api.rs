@@ -1,9 +1,12 @@
 //! What the guide's screens do, done through the JSON API.
 
 use serde_json::{Value, json};
-use world::story::World;
+use world::story::campaigns::{LANGUAGE, OFFER};
+use world::story::{ANA, Answer, World};
 
-use super::MINUTE;
+use super::{CLOSED, DAY, HOUR, MINUTE};
+
+const LUIS: &str = "34600333444";
 
 /// A tenant asks; the body, if it was done with this status.
 #[track_caller]
@@ -39,4 +42,167 @@ async fn the_logs_are_read_page_by_page_newest_first() {
         { "field": "more", "code": "unknown", "detail": "There is no such field." },
     ]);
     assert_eq!(refused["errors"], errors);
+}
+
+/// The demo tenant posts, under this key of its own.
+async fn posts(world: &World, key: &str, path: &str, body: Value) -> Answer {
+    world.api_of("demo", "POST", path, &[("idempotency-key", key)], Some(body)).await
+}
+
+fn text(words: &str) -> Value {
+    json!({ "message": { "type": "text", "text": words }, "person": "Eva" })
+}
+
+/// Path of the conversation with a customer.
+async fn path(world: &World, who: &str, rest: &str) -> String {
+    format!("/v1/conversations/{}{rest}", world.conversation(who).await.id)
+}
+
+#[tokio::test]
+async fn a_person_answers_and_gives_the_conversation_back() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let messages = path(&world, ANA, "/messages").await;
+    let accepted = posts(&world, "k1", &messages, text("Good morning")).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    // The conversation is hers from that moment on, before anything is sent.
+    let shown = done(world.api("GET", &path(&world, ANA, "").await, None).await, 200);
+    assert_eq!((&shown["answered_by"], &shown["standing"]), (&json!("person"), &json!("open")));
+    // Whoever does not know whether it was taken asks again.
+    assert_eq!(posts(&world, "k1", &messages, text("Good morning")).await.body, accepted.body);
+    let reused = posts(&world, "k1", &messages, text("Good night")).await;
+    assert_eq!((reused.status, &reused.body["code"]), (422, &json!("idempotency_key_reused")));
+    assert_eq!(world.api("POST", &messages, Some(text("x"))).await.1["code"], "idempotency_key_required");
+    world.settle().await;
+    assert_eq!(world.screen(ANA), ["> hello", "< You said: hello", "< Good morning"]);
+    world.writes(ANA, "are you there?");
+    world.settle().await;
+    assert_eq!(world.screen(ANA).len(), 4, "the agent is silent");
+    world.pass(MINUTE).await;
+    let released = done(world.api("POST", &path(&world, ANA, "/release").await, None).await, 200);
+    assert_eq!(released["answered_by"], "agent");
+    world.writes(ANA, "hello?");
+    world.settle().await;
+    assert_eq!(world.screen(ANA).last().map(String::as_str), Some("< You said: hello?"));
+    let missed: Vec<Option<String>> = world.turns().last().expect("a turn").missed.iter().map(|it| it.text.clone()).collect();
+    assert!(missed.contains(&Some("are you there?".to_owned())), "{missed:?}");
+    // What was said is read back, and what became of it.
+    let listed = done(world.api("GET", &messages, None).await, 200);
+    let of_eva =
+        listed["items"].as_array().expect("a list").iter().find(|it| it["author"] == json!({ "person": "Eva" })).expect("hers").clone();
+    assert_eq!((&of_eva["id"], &of_eva["state"]), (&accepted.body["message"], &json!("delivered")));
+    let story = of_eva["id"].as_str().expect("an id").split_once('/').expect("a key").1.to_owned();
+    let told = done(world.api("GET", &path(&world, ANA, &format!("/messages/{story}/story")).await, None).await, 200);
+    assert!(told.as_array().expect("a list").len() >= 3, "{told}");
+}
+
+#[tokio::test]
+async fn what_may_not_be_sent_is_said_at_once_and_its_key_is_free_still() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let messages = path(&world, ANA, "/messages").await;
+    let empty = posts(&world, "k", &messages, json!({ "message": { "type": "text", "text": " " } })).await;
+    assert_eq!((empty.status, &empty.body["errors"][0]["field"]), (422, &json!("text")), "{empty:?}");
+    world.pass(DAY + HOUR).await;
+    let closed = posts(&world, "k", &messages, text("Good morning")).await;
+    assert_eq!((closed.status, &closed.body["code"], &closed.body["detail"]), (409, &json!("template_only"), &json!(CLOSED)));
+    assert!(closed.body["closed_at"].is_i64() && closed.body["retry"] == "never", "{closed:?}");
+    assert_eq!(world.conversation(ANA).await.handling, None, "nobody has taken it");
+    world.writes(ANA, "here I am");
+    world.settle().await;
+    assert_eq!(posts(&world, "k", &messages, text("Good morning")).await.status, 202, "what was refused was not done");
+    world.settle().await;
+    assert_eq!(world.screen(ANA).last().map(String::as_str), Some("< Good morning"));
+}
+
+#[tokio::test]
+async fn a_conversation_is_started_once_until_the_customer_answers() {
+    let world = World::new().await;
+    let start = json!({
+        "connection": "demo", "to": { "phone": LUIS }, "template": OFFER, "language": LANGUAGE,
+        "values": { "body": [{ "field": "name" }] }, "fields": { "name": "Luis" }, "person": "Eva",
+    });
+    let accepted = posts(&world, "k1", "/v1/conversations", start.clone()).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    assert_eq!(posts(&world, "k1", "/v1/conversations", start.clone()).await.body, accepted.body);
+    world.settle().await;
+    assert_eq!(world.screen(LUIS).len(), 1, "{:?}", world.screen(LUIS));
+    let conversation = world.conversation(LUIS).await.id.to_string();
+    assert_eq!(accepted.body["conversation"], conversation.as_str());
+    let again = posts(&world, "k2", "/v1/conversations", start.clone()).await;
+    assert_eq!((again.status, &again.body["code"], &again.body["conversation"]), (409, &json!("awaiting_reply"), &json!(conversation)));
+    let shown = done(world.api("GET", &format!("/v1/conversations/{conversation}"), None).await, 200);
+    assert_eq!(shown["standing"], "awaiting_reply");
+    world.writes(LUIS, "tell me more");
+    world.settle().await;
+    let template = json!({ "template": OFFER, "language": LANGUAGE, "values": { "body": ["Luis"] } });
+    assert_eq!(posts(&world, "k3", &format!("/v1/conversations/{conversation}/templates"), template).await.status, 202);
+    world.settle().await;
+    assert_eq!(world.screen(LUIS).len(), 3, "Eva has the conversation: {:?}", world.screen(LUIS));
+    // What was mapped is offered to the next who fills it; what was written for Luis is not.
+    let one = format!("/v1/connections/demo/templates/{OFFER}/{LANGUAGE}");
+    assert_eq!(done(world.api("GET", &one, None).await, 200)["mapping"], json!({ "body": [{ "field": "name" }] }));
+    let filled = done(world.api("POST", &format!("{one}/preview"), Some(json!({ "fields": { "name": "Rosa" } }))).await, 200);
+    assert!(filled["preview"]["body"].as_str().expect("a text").contains("Rosa") && filled["problems"] == json!([]), "{filled}");
+    let missing = done(world.api("POST", &format!("{one}/preview"), Some(json!({ "fields": {} }))).await, 200);
+    assert!(missing["preview"].is_null() && missing["problems"][0]["component"] == "body", "{missing}");
+    let wrong = json!({ "connection": "demo", "to": { "phone": LUIS }, "template": OFFER, "language": LANGUAGE });
+    let wrong = posts(&world, "k4", "/v1/conversations", wrong).await;
+    assert_eq!((wrong.status, &wrong.body["code"]), (422, &json!("invalid")), "{wrong:?}");
+    assert!(wrong.body["errors"][0]["field"].as_str().expect("a place").starts_with("body"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn one_agent_takes_the_turns_and_whoever_wants_to_is_told_which() {
+    let world = World::new().await;
+    const AGENTS: &str = "/v1/connections/demo/agents";
+    let items = async || done(world.api("GET", AGENTS, None).await, 200)["items"].clone();
+    assert_eq!(items().await, json!([{ "agent": "example", "inbound": true }]));
+    let held = world.api("POST", AGENTS, Some(json!({ "agent": "sales" }))).await;
+    assert_eq!((held.0, &held.1["code"], &held.1["holder"]), (409, &json!("inbound_held"), &json!("example")));
+    done(world.api("POST", AGENTS, Some(json!({ "agent": "sales", "inbound": false }))).await, 201);
+    assert_eq!(items().await, json!([{ "agent": "example", "inbound": true }, { "agent": "sales", "inbound": false }]));
+    assert_eq!(world.api("PUT", &format!("{AGENTS}/sales"), Some(json!({ "inbound": true }))).await.0, 409);
+    done(world.api("PUT", &format!("{AGENTS}/example"), Some(json!({ "inbound": false }))).await, 200);
+    world.pass(MINUTE).await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    assert!(world.turns().is_empty(), "nobody takes the turns");
+    done(world.api("PUT", &format!("{AGENTS}/sales"), Some(json!({ "inbound": true }))).await, 200);
+    world.pass(MINUTE).await;
+    world.writes(ANA, "anybody?");
+    world.settle().await;
+    assert_eq!(world.turns().iter().map(|it| it.agent.to_string()).collect::<Vec<_>>(), ["sales"]);
+    done(world.api("DELETE", &format!("{AGENTS}/sales"), None).await, 204);
+    assert_eq!(world.api("DELETE", &format!("{AGENTS}/sales"), None).await.0, 404);
+    assert_eq!(world.api("PUT", &format!("{AGENTS}/sales"), Some(json!({ "inbound": true }))).await.0, 404);
+    assert_eq!(items().await, json!([{ "agent": "example", "inbound": false }]));
+    done(world.api("PUT", &format!("{AGENTS}/example"), Some(json!({ "inbound": true }))).await, 200);
+}
+
+#[tokio::test]
+async fn an_edit_names_what_it_was_made_of_and_shows_no_secret() {
+    let world = World::new().await;
+    const ONE: &str = "/v1/connections/demo";
+    let read = world.api_of("demo", "GET", ONE, &[], None).await;
+    let version = read.headers["etag"].to_str().expect("text").to_owned();
+    assert_eq!(read.body["access_token"], json!({ "set": true, "hint": "oken" }));
+    let edit = async |version: &[(&str, &str)], body: Value| world.api_of("demo", "PATCH", ONE, version, Some(body)).await;
+    let without = edit(&[], json!({ "name": "Shop" })).await;
+    assert_eq!((without.status, &without.body["code"]), (428, &json!("version_required")));
+    let of_this = [("if-match", version.as_str())];
+    // What was shown is sent back with one change: the masks leave the secrets as they are.
+    let mask = read.body["access_token"].clone();
+    let edited = edit(&of_this, json!({ "name": "Shop", "access_token": mask, "app_secret": read.body["app_secret"] })).await;
+    assert_eq!((edited.status, &edited.body["name"]), (200, &json!("Shop")), "{edited:?}");
+    let moved = edit(&of_this, json!({ "name": "Other shop" })).await;
+    assert_eq!((moved.status, &moved.body["code"]), (412, &json!("moved")));
+    let version = edited.headers["etag"].to_str().expect("text").to_owned();
+    let running = edit(&[("if-match", &version)], json!({ "phone_number_ids": ["100000000000001"] })).await;
+    assert_eq!((running.status, &running.body["code"]), (409, &json!("stop_first")));
+    world.writes(ANA, "hello");
+    world.settle().await;
+    assert_eq!(world.screen(ANA), ["> hello", "< You said: hello"], "the token is the same");
 }

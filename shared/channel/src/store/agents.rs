@@ -66,8 +66,7 @@ impl Store {
     pub async fn attach_without_inbound(&self, connection: &Connection, agent: &AgentId, stays: bool) -> Result<bool, StoreError> {
         let key = keys::attachment(&connection.id, agent);
         let attachment = Attachment { connection: connection.id.clone(), agent: agent.clone(), inbound: false };
-        let mut writes =
-            vec![if stays { Write::put(key, &attachment, None, Condition::Always)? } else { Write::Delete { key } }];
+        let mut writes = vec![if stays { Write::put(key, &attachment, None, Condition::Always)? } else { Write::Delete { key } }];
         let found: Option<Versioned<InboundItem>> = self.dynamo.get(&keys::inbound_agent(&connection.id), Read::Strong).await?;
         if found.is_some_and(|it| it.value.agent.as_ref() == Some(agent)) {
             let update = Update::existing().remove("agent").when("agent", agent)?;

@@ -10,7 +10,7 @@ use super::dynamo::{Condition, Read, Versioned, Written};
 use super::{RACES, Store, StoreError, keys};
 
 /// A key is remembered for so long.
-pub const REMEMBERED_FOR: Duration = Duration::from_hours(24);
+pub(crate) const REMEMBERED_FOR: Duration = Duration::from_hours(24);
 
 /// A request under a caller's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use domain::refusal::Retry;
 use domain::status::{Fault, History, Phase, Pricing, State, Step, Steps};
 use domain::template::{Language, TemplateName};
 use domain::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::outbox::Fence;
@@ -83,7 +84,7 @@ impl Inbound {
 }
 
 /// Who wrote a message of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Writer {
     /// An agent.
@@ -95,7 +96,7 @@ pub enum Writer {
 }
 
 /// The template that a message was made from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateUsed {
     /// Its name.
     pub name: TemplateName,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dynamo::{Condition, Range, Read, Update, Versioned, Written};
 use super::keys::{self, Table};
-use super::{RACES, Store, StoreError};
+use super::{RACES, Slice, Store, StoreError};
 
 /// A template of a connection's account, with what we know of it beside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,22 @@ impl Store {
         Ok(self.dynamo.get(&keys::template(connection, name, language), Read::Strong).await?.map(|it| it.value))
     }
 
+    /// Templates of a connection by name and language, after those of a page before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn templates_after(
+        &self,
+        connection: &ConnectionId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Slice<TemplateItem>, StoreError> {
+        let range = Range { from: "TEMPLATE#", to: "TEMPLATE#~", newest_first: false, limit: Some(limit) };
+        let key = keys::connection(connection);
+        let found: Slice<(String, TemplateItem)> = self.dynamo.slice(Table::Config, &key.pk, range, after).await?;
+        Ok(Slice { items: found.items.into_iter().map(|it| it.1).collect(), ended_at: found.ended_at })
+    }
+
     /// Every template of a connection.
     ///
     /// # Errors
@@ -90,6 +106,23 @@ impl Store {
             }
         }
         Err(StoreError::Contended { what: "template" }.into())
+    }
+
+    /// Notes the values that were last given to a template, if it is listed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_mapping(
+        &self,
+        connection: &ConnectionId,
+        name: &TemplateName,
+        language: &Language,
+        mapping: &Values,
+    ) -> Result<(), StoreError> {
+        // Whoever has read the item to change it must read it again.
+        let update = Update::existing().set("mapping", mapping)?.add("version", 1);
+        let _: Result<TemplateItem, Option<TemplateItem>> = self.dynamo.update(&keys::template(connection, name, language), update).await?;
+        Ok(())
     }
 
     /// Forgets a template that Meta does not list any more, unless it was listed otherwise since it was read.

@@ -754,3 +754,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_mapping_names_fields_and_holds_nothing_of_a_customer() {
+    let values: Values = serde_json::from_value(serde_json::json!({
+        "header": { "text": { "field": "name" } },
+        "body": ["Ana", { "field": "order" }],
+        "buttons": [{ "index": 0, "url": { "field": "path" } }, { "index": 1, "payload": "Ana" }],
+        "cards": [{ "header": { "image": { "link": "https://example.com/ana.jpg" } }, "body": { "x": "Ana" } }],
+    }))
+    .expect("values");
+    let expected = serde_json::json!({
+        "header": { "text": { "field": "name" } },
+        "body": ["", { "field": "order" }],
+        "buttons": [{ "index": 0, "url": { "field": "path" } }],
+        "cards": [{ "body": { "x": "" } }],
+    });
+    assert_eq!(serde_json::to_value(values.mapping()).expect("JSON"), expected);
+    let literal: Values = serde_json::from_value(serde_json::json!({ "body": ["Ana"], "cards": [{ "body": ["Ana"] }] })).expect("values");
+    assert_eq!(literal.mapping(), None);
+}
