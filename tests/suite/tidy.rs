@@ -215,6 +215,7 @@ fn asked(read: impl Fn(Environment) -> Result<(), Misconfigured>) -> BTreeSet<St
             "MASTER_KEY" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             "LOG_LEVEL" => "info",
             "CAMPAIGN_SHARE" => "0.5",
+            "APP_SECRET_OVERLAP_HOURS" => "24",
             _ => "something",
         };
         Some(value.to_owned())

@@ -49,6 +49,7 @@ pub(crate) fn functions(settings: &Settings, stack: &Stack, variable: impl Fn(&s
     let ours = [
         ("CARGO_TARGET_DIR", settings.places.target.display().to_string()),
         ("GRAPH_URL", format!("http://{}", settings.meta_sim)),
+        ("WEBHOOK_URL", format!("http://{}/webhooks", settings.gateway)),
         ("AWS_ENDPOINT_URL", aws),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),

@@ -5,6 +5,7 @@
 
 pub mod aws;
 pub mod catalogue;
+pub mod checks;
 pub mod clock;
 pub mod connections;
 pub mod counts;
@@ -31,6 +32,7 @@ pub mod store;
 pub mod templates;
 mod turns;
 pub mod vault;
+pub mod watch;
 
 pub use meta::graph::{Settings as GraphSettings, SettingsError as GraphSettingsError};
 pub use outbox::{Fence, SendError};

@@ -3,6 +3,7 @@
 //! Read an item, decide in Rust, write it only if it has not moved; a lost race decides again. Merges that are true in any order are single
 //! updates without a read. Keys are built in `keys` alone; the SDK is known to `dynamo` alone.
 
+mod checks;
 mod claims;
 mod config;
 mod conversations;
@@ -12,8 +13,9 @@ mod leases;
 mod messages;
 mod templates;
 
+pub use checks::{Callback, Checked, CheckedNumber, Verdict};
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
-pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
+pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection, can_send_as};
 pub use conversations::{Addressed, Stored};
 pub use dynamo::Tables;
 pub use leases::Leased;
