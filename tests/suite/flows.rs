@@ -4,6 +4,7 @@
 
 mod api;
 mod catalogue;
+mod connections;
 mod inbound;
 mod inbox;
 mod neighbours;

@@ -217,6 +217,7 @@ fn asked(read: impl Fn(Environment) -> Result<(), Misconfigured>) -> BTreeSet<St
             "LOG_LEVEL" => "info",
             "CAMPAIGN_SHARE" => "0.5",
             "JWT_ISSUER" => "https://issuer.example",
+            "APP_SECRET_OVERLAP_HOURS" => "24",
             _ => "something",
         };
         Some(value.to_owned())

@@ -1,18 +1,24 @@
-//! `probes`: reads again from Meta what Meta says has changed, and what may have.
+//! `probes`: checks connections, reads again from Meta what Meta says has changed, and what may have, and hands over owed turns.
+
+use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use channel::aws::Aws;
+use channel::checks::CheckSettings;
 use channel::counts::Counts;
 use channel::directory::Directory;
 use channel::health::{Health, Turns};
 use channel::jobs::Probe;
 use channel::queues::{Queue, QueueUrls, Queues};
+use channel::redelivery::Retryable as _;
 use channel::store::{Store, Tables};
 use channel::vault::Vault;
+use channel::watch;
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Misconfigured};
 use meta::graph::{Graph, Settings, SettingsError};
+use serde::Deserialize;
 
 /// What the function is told by its environment.
 pub struct Config {
@@ -23,6 +29,7 @@ pub struct Config {
     queues: QueueUrls,
     vault: Vault,
     graph: Settings,
+    checks: CheckSettings,
 }
 
 impl Config {
@@ -33,18 +40,24 @@ impl Config {
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
         let log_level = environment.log_level();
         let aws = environment.aws();
-        let config = environment.required("TABLE_CONFIG");
+        let tables = environment.tables();
         let probes = environment.required("QUEUE_PROBES");
         let dead_letters = environment.required("DEAD_LETTERS_PROBES");
+        let turns = environment.required("QUEUE_TURNS");
         let events = environment.required("QUEUE_EVENTS");
         let vault = environment.vault();
         let graph = environment.graph();
+        let webhook_url = environment.required("WEBHOOK_URL");
+        let overlap_hours = environment.parsed_or("APP_SECRET_OVERLAP_HOURS", 24_u32);
         environment.finish(|| {
-            let queues =
-                QueueUrls::new().with(Queue::Probes, probes?).with_dead_letters(Queue::Probes, dead_letters?).with(Queue::Events, events?);
-            // It reads the config, and no other table.
-            let tables = Tables { config: config?, conversations: String::new(), messages: String::new() };
-            Some(Self { log_level: log_level?, aws: aws?, tables, queues, vault: vault?, graph: graph? })
+            let queues = QueueUrls::new()
+                .with(Queue::Probes, probes?)
+                .with_dead_letters(Queue::Probes, dead_letters?)
+                .with(Queue::Turns, turns?)
+                .with(Queue::Events, events?);
+            let secret_overlap = Duration::from_hours(u64::from(overlap_hours?));
+            let checks = CheckSettings { webhook_url: webhook_url?, secret_overlap };
+            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph: graph?, checks })
         })
     }
 }
@@ -54,7 +67,9 @@ pub struct Handles {
     store: Store,
     queues: Queues,
     directory: Directory,
+    vault: Vault,
     graph: Graph,
+    checks: CheckSettings,
 }
 
 impl Handles {
@@ -65,22 +80,54 @@ impl Handles {
     pub fn new(config: Config) -> Result<Self, SettingsError> {
         let aws = Aws::new(config.aws);
         let graph = Graph::new(&config.graph)?;
-        Ok(Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, graph))
+        Ok(Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, graph, config.checks))
     }
 
     /// Over a store, queues, a vault and the Graph API.
     #[must_use]
-    pub fn over(store: Store, queues: Queues, vault: Vault, graph: Graph) -> Self {
-        let directory = Directory::new(store.clone(), vault);
-        Self { store, queues, directory, graph }
+    pub fn over(store: Store, queues: Queues, vault: Vault, graph: Graph, checks: CheckSettings) -> Self {
+        let directory = Directory::new(store.clone(), vault.clone());
+        Self { store, queues, directory, vault, graph, checks }
+    }
+}
+
+/// What the function is invoked with.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// Probes.
+    Probes(SqsEvent),
+    /// The schedule, with what the template has it say.
+    Schedule(Schedule),
+}
+
+/// What the schedule has the function do.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(tag = "schedule", rename_all = "snake_case")]
+pub enum Schedule {
+    /// Look at the connections that are due.
+    Look,
+}
+
+/// Answers one invocation. Of a look that fails nothing comes back: the next slice is due in a few minutes.
+pub async fn answer(handles: &Handles, event: Event, now: Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
+    match event {
+        Event::Probes(event) => handle(handles, event, now, deadline).await,
+        Event::Schedule(Schedule::Look) => {
+            if let Err(error) = watch::look(&handles.store, &handles.queues, now).await {
+                let chain = lambda::logging::chain(&error);
+                tracing::error!(error.code = error.code(), error.chain = chain, "the connections that are due are not looked at");
+            }
+            SqsBatchResponse::default()
+        }
     }
 }
 
 /// Runs one batch. Meta is asked once for what several of its probes are reasons for.
 pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
-    let Handles { store, queues, directory, graph } = handles;
+    let Handles { store, queues, directory, vault, graph, checks } = handles;
     let counts = Counts::new();
-    let health = Health { store, queues, directory, graph, counts: &counts, turns: &Turns::default() };
+    let health = Health { store, queues, directory, vault, graph, settings: checks, counts: &counts, turns: &Turns::default() };
     let job = async |it: Probe, delivery: &_| Box::pin(health.look(&it, delivery, now)).await;
     let response = lambda::batches::each(queues, Queue::Probes, event, deadline, job).await;
     lambda::metrics::publish(&counts);

@@ -51,6 +51,7 @@ pub(crate) fn functions(settings: &Settings, stack: &Stack, variable: impl Fn(&s
         ("GRAPH_URL", format!("http://{}", settings.meta_sim)),
         ("API_TOKEN", settings.api_token.clone()),
         ("API_TENANT", settings.demo.tenant.clone()),
+        ("WEBHOOK_URL", format!("http://{}/webhooks", settings.gateway)),
         ("AWS_ENDPOINT_URL", aws),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),

@@ -2,7 +2,7 @@
 
 mod fields;
 
-pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, of_connection};
+pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, of_connection};
 pub use fields::{
     ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, create, edit, get, list,
     view,

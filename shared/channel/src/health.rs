@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::connection::State;
+use domain::connection::{Connection, State};
 use domain::ids::ConnectionId;
 use domain::time::Timestamp;
 use meta::fault::Class;
@@ -14,20 +14,26 @@ use meta::graph::{Graph, Unread};
 use meta::{templates, webhook};
 
 use crate::catalogue::{self, CatalogueError, Refreshed, Why};
+use crate::checks::{CheckSettings, Checks, Outcome};
 use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
 use crate::endings;
 use crate::jobs::Probe;
 use crate::numbers;
+use crate::owed;
 use crate::queues::Queues;
 use crate::redelivery::{Delivery, Progress, Retryable};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoredConnection};
+use crate::vault::Vault;
 
 /// What Meta did not answer is asked again after this long, doubled with every delivery…
 const AGAIN: Duration = Duration::from_secs(5);
 /// …and at most after this long: Meta counts an account's calls by the hour.
 const AGAIN_AT_MOST: Duration = Duration::from_mins(15);
+
+/// What is left of the owed turns is handed over after this long.
+const OWED_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a probe did not end.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +97,12 @@ pub struct Health<'a> {
     pub queues: &'a Queues,
     /// Connections with their tokens.
     pub directory: &'a Directory,
+    /// What opens the secrets of a connection that starts.
+    pub vault: &'a Vault,
     /// Meta.
     pub graph: &'a Graph,
+    /// What a check is told of this installation.
+    pub settings: &'a CheckSettings,
     /// What is counted.
     pub counts: &'a Counts,
     /// Of the probes of a batch, those of one connection are looked at one by one: what the first reads is known to the next.
@@ -113,6 +123,12 @@ impl Turns {
 enum Subject {
     Templates(Why),
     Numbers,
+    /// The connection is to run.
+    Start,
+    /// The connection runs: may it still?
+    Check,
+    /// What could not be handed over.
+    Owed,
     /// A person looks at it.
     Person,
 }
@@ -120,6 +136,9 @@ enum Subject {
 impl Subject {
     fn of(probe: &Probe) -> Self {
         match probe.field.as_str() {
+            connections::START => Self::Start,
+            connections::CHECK => Self::Check,
+            connections::OWED => Self::Owed,
             catalogue::ASKED_FOR => Self::Templates(Why::Person),
             "message_template_status_update" => {
                 let named = templates::named(&probe.value);
@@ -142,9 +161,12 @@ impl Health<'_> {
     /// # Errors
     /// [`HealthError`]: the next delivery goes on.
     pub async fn look(&self, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        let subject = Subject::of(probe);
+        if matches!(subject, Subject::Start | Subject::Check | Subject::Owed) {
+            return self.check(&subject, probe, delivery, now).await;
+        }
         let known = self.directory.connection(&probe.connection, now).await?.filter(|it| it.connection.tenant == probe.tenant);
         let Some(known) = known else { return Ok(Progress::Done) };
-        let subject = Subject::of(probe);
         if let Subject::Person = subject {
             self.store.log(&probe.connection, probe.heard_at, &line(probe)).await?;
             return Ok(Progress::Done);
@@ -164,6 +186,48 @@ impl Health<'_> {
             Ok(()) => Ok(Progress::Done),
             Err(unread) => self.unread(&fresh, &unread, delivery, now).await,
         }
+    }
+
+    /// Looks at the connection itself, as it is now.
+    async fn check(&self, subject: &Subject, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        let turn = self.turns.of(&probe.connection);
+        let _turn = turn.lock().await;
+        let stored = self.store.connection(&probe.connection).await?;
+        let stored = stored.filter(|it| it.connection.tenant == probe.tenant && it.deleted_at.is_none());
+        let Some(stored) = stored else { return Ok(Progress::Done) };
+        let Self { store, queues, vault, graph, settings, .. } = *self;
+        let checks = Checks { store, queues, vault, graph, settings };
+        let outcome = match (subject, stored.connection.lifecycle.state) {
+            (Subject::Start, State::Starting) => checks.start(&stored, now).await?,
+            // It was started, and whoever did it may have crashed before telling.
+            (Subject::Start, State::Running) => {
+                connections::tell_running(store, queues, &stored.connection, now).await?;
+                Outcome::Runs
+            }
+            (Subject::Check, State::Running) => checks.look_again(&stored, now).await?,
+            (Subject::Owed, State::Running) => return self.hand_over(&stored, now).await,
+            _ => Outcome::Ended,
+        };
+        match outcome {
+            Outcome::Ended => Ok(Progress::Done),
+            Outcome::Runs => {
+                connections::probe(queues, &stored.connection, connections::OWED, now).await.map_err(ConnectionError::from)?;
+                Ok(Progress::Done)
+            }
+            Outcome::Later => {
+                self.counts.one("health.unread");
+                Ok(Progress::Wait(pause(delivery.receive_count)))
+            }
+            Outcome::Rests(until) => Ok(Progress::Wait(until.since(now).max(AGAIN))),
+        }
+    }
+
+    /// Hands over a slice of what is owed.
+    async fn hand_over(&self, stored: &StoredConnection, now: Timestamp) -> Result<Progress, HealthError> {
+        let Connection { tenant, id, .. } = &stored.connection;
+        let walked = owed::walk(self.store, self.queues, tenant, id, now).await?;
+        let is_done = walked.left == 0 && walked.failed == 0;
+        Ok(if is_done { Progress::Done } else { Progress::Wait(OWED_AGAIN) })
     }
 
     /// The connection, if it runs: a no is looked at afresh.
@@ -192,7 +256,7 @@ impl Health<'_> {
                 Ok(Ok(()))
             }
             Subject::Numbers => Ok(numbers::read(self.store, self.queues, self.graph, known, probe.heard_at, now).await?),
-            Subject::Person => Ok(Ok(())),
+            Subject::Start | Subject::Check | Subject::Owed | Subject::Person => Ok(Ok(())),
         }
     }
 
@@ -221,7 +285,7 @@ fn is_refusal(unread: &Unread) -> bool {
 }
 
 /// May the same be read later?
-fn is_passing(unread: &Unread) -> bool {
+pub(crate) fn is_passing(unread: &Unread) -> bool {
     match unread.class {
         Class::NotSent | Class::Pair | Class::Unknown | Class::Later => true,
         Class::Window

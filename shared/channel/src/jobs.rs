@@ -508,6 +508,14 @@ pub enum Happened {
         /// Why.
         note: String,
     },
+    /// A connection runs, and somebody is to see to something of it.
+    #[serde(rename = "connection.warning")]
+    ConnectionWarning {
+        /// To what: `token_expires`.
+        code: String,
+        /// What to do.
+        note: String,
+    },
     /// A number cannot send.
     #[serde(rename = "number.fault")]
     NumberFault {
@@ -606,7 +614,8 @@ pub struct Probe {
     /// When the reason arose, in milliseconds since the Unix epoch.
     pub heard_at: Timestamp,
     /// The webhook's field that is the reason (`account_update`, `phone_number_quality_update`, …), or one of ours: `connection_error`,
-    /// `message_templates` (the list of templates may be out of date), `message_templates_asked_for` (a person wants it read again).
+    /// `connection_start`, `connection_check`, `connection_deleted`, `owed_turns`, `message_templates` (the list of templates may be out of
+    /// date), `message_templates_asked_for` (a person wants it read again).
     pub field: String,
     /// The account.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@
 pub mod agents;
 pub mod aws;
 pub mod catalogue;
+pub mod checks;
 pub mod clock;
 pub mod connections;
 pub mod counts;
@@ -35,6 +36,7 @@ pub mod store;
 pub mod templates;
 mod turns;
 pub mod vault;
+pub mod watch;
 
 pub use meta::graph::{Settings as GraphSettings, SettingsError as GraphSettingsError};
 pub use outbox::{Fence, SendError};

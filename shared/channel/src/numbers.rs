@@ -47,6 +47,23 @@ pub async fn read(
     Ok(Ok(()))
 }
 
+/// Keeps how a number of a connection stands, and tells what has changed.
+///
+/// # Errors
+/// [`ConnectionError`].
+pub(crate) async fn note(
+    store: &Store,
+    queues: &Queues,
+    connection: &Connection,
+    number: &NumberId,
+    state: &NumberState,
+    now: Timestamp,
+) -> Result<(), ConnectionError> {
+    let Some(item) = store.number(number, true).await?.filter(|it| it.connection == connection.id) else { return Ok(()) };
+    tell(queues, connection, &item, state, now).await?;
+    Ok(store.note_number(number, &connection.id, state, now).await?)
+}
+
 /// What Meta says otherwise than before: told before it is written, and the same event until it is.
 async fn tell(
     queues: &Queues,

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::event::sqs::SqsBatchResponse;
 use channel::clock::Clock;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use lambda_runtime::{Context, LambdaEvent, service_fn};
+use serde::de::DeserializeOwned;
 use tracing::{Instrument, Level, Span};
 
 use crate::batches::Deadline;
@@ -61,17 +62,17 @@ pub enum RunError {
     RuntimeApi(#[source] lambda_runtime::Error),
 }
 
-/// Runs a function of a queue until its sandbox ends: each event goes to `handler` with the invocation's deadline, then the metrics are
-/// written.
+/// Runs a function until its sandbox ends: each event, of a queue or whatever else invokes it, goes to `handler` with the invocation's
+/// deadline, then the metrics are written.
 ///
 /// One thread, because a sandbox has one invocation at a time and a second thread costs more CPU than it brings.
 ///
 /// # Errors
 /// When the function cannot start, or Lambda cannot be asked for work.
-pub fn serve(handler: impl AsyncFn(SqsEvent, Option<Deadline<'_>>) -> SqsBatchResponse) -> Result<(), RunError> {
+pub fn serve<E: DeserializeOwned>(handler: impl AsyncFn(E, Option<Deadline<'_>>) -> SqsBatchResponse) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
     let handler = &handler;
-    let service = service_fn(async move |event: LambdaEvent<SqsEvent>| {
+    let service = service_fn(async move |event: LambdaEvent<E>| {
         let span = invocation(&event.context);
         let deadline = i64::try_from(event.context.deadline).ok().and_then(|it| Deadline::new(it, &now));
         let response = handler(event.payload, deadline).instrument(span).await;

@@ -19,6 +19,8 @@ const UPLOAD_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 const REGISTRATIONS: usize = 10;
 /// The time over which registrations are counted.
 const REGISTRATIONS_MS: i64 = 72 * 60 * 60 * 1000;
+/// How long a code of Embedded Signup is good.
+pub const CODE_MS: i64 = 30 * 1000;
 /// The code that the simulator "sends" in the SMS of `request_code`.
 pub const SMS_CODE: &str = "123456";
 
@@ -151,6 +153,28 @@ impl Book {
         json!({ "data": data })
     }
 
+    /// `/oauth/access_token`: the token for a code of Embedded Signup, once and within its 30 seconds.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/embedded-signup/overview>
+    pub(crate) fn exchange(&mut self, now_ms: i64, call: &Call) -> Result<Value, Refusal> {
+        let given = |name: &str| call.body[name].as_str().or_else(|| call.query.get(name).map(String::as_str)).unwrap_or_default();
+        let (app_id, secret, code) = (given("client_id"), given("client_secret"), given("code"));
+        let plain = |code: u32, subcode: Option<u32>, title: &str| Refusal { title: title.into(), subcode, ..Refusal::new(code) };
+        if self.apps.get(app_id).is_none_or(|it| it.secret != secret) {
+            return Err(plain(1, None, "Error validating client secret."));
+        }
+        let code = self.codes.get_mut(code).filter(|it| it.app_id == app_id);
+        let Some(code) = code else { return Err(plain(100, Some(36_008), "Invalid verification code format.")) };
+        if code.used {
+            return Err(plain(100, Some(36_009), "This authorization code has been used."));
+        }
+        if now_ms >= code.expires_at_ms {
+            return Err(plain(100, Some(36_007), "This authorization code has expired."));
+        }
+        code.used = true;
+        Ok(json!({ "access_token": code.token, "token_type": "bearer" }))
+    }
+
     /// A number as Graph shows it: the fields asked for, or the usual ones.
     pub(crate) fn number_fields(&self, number: &Number, fields: Option<&String>) -> Value {
         let is_connected = number.registered && number.status == "CONNECTED";
@@ -174,6 +198,7 @@ impl Book {
     /// An account as Graph shows it: the fields asked for, or the usual ones.
     pub(crate) fn account_fields(&self, account: &Account, fields: Option<&String>) -> Value {
         let all = json!({ "id": account.id, "name": account.name, "currency": "USD", "timezone_id": "1",
+            "account_review_status": account.account_review_status,
             "whatsapp_business_manager_messaging_limit": self.limits.tier(),
             "marketing_messages_lite_api_status": account.marketing_messages_lite_api_status,
             "disable_marketing_messages_on_cloud_api": account.disable_marketing_messages_on_cloud_api });

@@ -114,6 +114,9 @@ pub struct Account {
     pub name: String,
     /// The business portfolio it belongs to, to which user ids are scoped.
     pub portfolio: String,
+    /// `APPROVED`, `PENDING` or `REJECTED`.
+    #[serde(default = "approved")]
+    pub account_review_status: String,
     /// The subscribed apps, with their override if they have one.
     pub subscribed: BTreeMap<String, Option<Override>>,
     /// `ONBOARDED` if it may use `/marketing_messages`.
@@ -122,6 +125,10 @@ pub struct Account {
     /// Whether `/messages` refuses marketing templates.
     #[serde(default)]
     pub disable_marketing_messages_on_cloud_api: bool,
+}
+
+fn approved() -> String {
+    "APPROVED".into()
 }
 
 fn eligible() -> String {
@@ -138,6 +145,7 @@ impl Account {
             id: id.into(),
             name: format!("Account {id}"),
             portfolio: PORTFOLIO.into(),
+            account_review_status: approved(),
             subscribed: [(app_id.to_owned(), None)].into(),
             marketing_messages_lite_api_status: eligible(),
             disable_marketing_messages_on_cloud_api: false,
@@ -216,6 +224,30 @@ pub struct Token {
     pub expires_at_ms: Option<i64>,
     /// The subcode of 190 under which it was taken away, if it was: 458, 460, 467, …
     pub revoked: Option<u32>,
+}
+
+/// A code of Embedded Signup, which is exchanged for a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignupCode {
+    /// The app that it was made for.
+    pub app_id: String,
+    /// The token that it brings.
+    pub token: String,
+    /// When it ends, milliseconds.
+    pub expires_at_ms: i64,
+    /// Whether it was exchanged.
+    pub used: bool,
+}
+
+/// Calls other than sends that fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingCall {
+    /// Those whose path, without the version, begins so.
+    pub path: String,
+    /// Meta's code; a plain 503 without one.
+    pub code: Option<u32>,
+    /// How many of the next ones.
+    pub times: u32,
 }
 
 /// The permission to send and to receive `messages`.
@@ -549,6 +581,12 @@ pub(crate) struct Book {
     /// How many of the next cursors have expired.
     #[serde(default)]
     pub(crate) expired_cursors: u32,
+    /// Which calls other than sends fail.
+    #[serde(default)]
+    pub(crate) failing_calls: Vec<FailingCall>,
+    /// The codes of Embedded Signup.
+    #[serde(default)]
+    pub(crate) codes: BTreeMap<String, SignupCode>,
     pub(crate) outbox: Outbox,
     pub(crate) user_ids: bool,
     pub(crate) auto_read: bool,

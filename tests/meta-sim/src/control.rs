@@ -80,6 +80,8 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/sim/numbers/{id}/handovers", post(hand_over))
         .route("/sim/tokens", post(put_token))
         .route("/sim/tokens/expire", post(expire_token))
+        .route("/sim/codes", post(put_code))
+        .route("/sim/calls/fail", post(fail_calls))
         .route("/sim/faults/seed", post(sow))
         .route("/sim/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/sim/webhooks", get(webhooks))
@@ -467,6 +469,30 @@ async fn expire_token(State(simulator): State<Simulator>, body: Bytes) -> Answer
     let Given { token, subcode } = read(&body)?;
     let is_known = subcode.map_or_else(|| simulator.expire_token(&token), |subcode| simulator.revoke_token(&token, subcode));
     if is_known { Ok(Json(json!({ "ok": true }))) } else { Err(Problem::absent("there is no such token")) }
+}
+
+async fn put_code(State(simulator): State<Simulator>, body: Bytes) -> Answer {
+    #[derive(Deserialize)]
+    struct Given {
+        code: String,
+        app_id: String,
+        token: String,
+    }
+    let Given { code, app_id, token } = read(&body)?;
+    simulator.put_code(&code, &app_id, &token);
+    Ok(Json(json!({ "ok": true })))
+}
+
+async fn fail_calls(State(simulator): State<Simulator>, body: Bytes) -> Answer {
+    #[derive(Deserialize)]
+    struct Given {
+        path: String,
+        code: Option<u32>,
+        times: Option<u32>,
+    }
+    let Given { path, code, times } = read(&body)?;
+    simulator.fail_calls(&path, code, times.unwrap_or(1));
+    Ok(Json(json!({ "ok": true })))
 }
 
 async fn faults(State(simulator): State<Simulator>) -> Json<Value> {

@@ -241,6 +241,14 @@ impl Book {
             (Method::Post, [number, "marketing_messages"]) => return self.answer_message(now_ms, number, Way::MarketingMessages, call),
             _ => {}
         }
+        let joined = path.join("/");
+        if let Some(failing) = self.failing_calls.iter_mut().find(|it| it.times > 0 && joined.starts_with(&it.path)) {
+            failing.times -= 1;
+            return failing.code.map_or_else(|| Ok(server_error(503)), |code| Err(Refusal::new(code)));
+        }
+        if path == ["oauth", "access_token"] {
+            return self.exchange(now_ms, call).map(|it| Reply::Json(200, it));
+        }
         self.check_token(now_ms, call.credentials())?;
         let body = match (call.method, path) {
             (Method::Get, ["debug_token"]) => self.debug_token(now_ms, call.query.get("input_token").map_or("", String::as_str)),

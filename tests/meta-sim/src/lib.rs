@@ -39,9 +39,10 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use assets::SMS_CODE;
+pub use assets::{CODE_MS, SMS_CODE};
 pub use book::{
-    Account, App, Author, Customer, FIELDS, Failure, MANAGEMENT, MESSAGING, Message, Number, Override, PORTFOLIO, Pace, Setup, Token,
+    Account, App, Author, Customer, FIELDS, FailingCall, Failure, MANAGEMENT, MESSAGING, Message, Number, Override, PORTFOLIO, Pace, Setup,
+    SignupCode, Token,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use customers::{File, Impossible, Inbound, Line, Written};
@@ -361,6 +362,40 @@ impl Simulator {
     /// How many sends a fault has met so far.
     pub fn met(&self, fault: u64) -> u64 {
         self.look(|book, _| book.faults.met(fault))
+    }
+
+    /// The next `times` calls other than sends whose path (without the version) begins with `path` fail: with Meta's `code`, or with a
+    /// plain 503.
+    pub fn fail_calls(&self, path: &str, code: Option<u32>, times: u32) {
+        self.change(|book, _| book.failing_calls.push(FailingCall { path: path.into(), code, times }));
+    }
+
+    /// A person has signed in with Meta for `app_id`: the code is good for 30 seconds, and brings `token`.
+    pub fn put_code(&self, code: &str, app_id: &str, token: &str) {
+        self.change(|book, now_ms| {
+            let code_of = SignupCode { app_id: app_id.into(), token: token.into(), expires_at_ms: now_ms + CODE_MS, used: false };
+            book.codes.insert(code.into(), code_of);
+        });
+    }
+
+    /// An app as it stands.
+    pub fn app(&self, id: &str) -> Option<App> {
+        self.look(|book, _| book.apps.get(id).cloned())
+    }
+
+    /// An account as it stands.
+    pub fn account(&self, id: &str) -> Option<Account> {
+        self.look(|book, _| book.accounts.get(id).cloned())
+    }
+
+    /// A number as it stands.
+    pub fn number(&self, id: &str) -> Option<Number> {
+        self.look(|book, _| book.numbers.get(id).cloned())
+    }
+
+    /// Changes a token. Tells whether there is such a token.
+    pub fn change_token(&self, token: &str, change: impl FnOnce(&mut Token)) -> bool {
+        self.change(|book, _| book.tokens.get_mut(token).map(change).is_some())
     }
 
     /// The next `times` cursors with which a list of templates is read have expired.

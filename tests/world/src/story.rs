@@ -11,9 +11,11 @@ mod verbs;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use channel::connections::{self, ConnectionEdit, Edited, NewConnection};
+use channel::checks::CheckSettings;
+use channel::connections::{self, ConnectionEdit, Edited, NewConnection, StartOptions, Started};
 use channel::counts::Counts;
 use channel::handling;
 use channel::jobs::{Author, FeedEvent, Reply, Turn, V1};
@@ -23,6 +25,7 @@ use channel::queues::{Entry, Queue, QueueUrls, Queues};
 use channel::store::{Store, Tables};
 use channel::templates::TemplateGraph;
 use channel::vault::{AdditionalData, MASTER_KEY_ID, Secret, Vault};
+use domain::connection::State;
 use domain::conversation::Conversation;
 use domain::customer::{Bsuid, Customer, Phone};
 use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, NumberId, TenantId, WabaId};
@@ -62,6 +65,9 @@ pub const ANA: &str = "34600111222";
 
 /// Which part of a number's throughput campaigns use.
 pub const CAMPAIGN_SHARE: f64 = 0.75;
+
+/// How long an app's previous secret is accepted.
+pub const SECRET_OVERLAP: Duration = Duration::from_hours(24);
 
 /// How much may happen at one instant before a story is taken to run in circles.
 const ROUNDS: usize = 200;
@@ -109,6 +115,7 @@ pub struct World {
     webhook: webhook::Handles,
     /// The API, as each tenant reaches it.
     apis: RefCell<BTreeMap<String, axum::Router>>,
+    health: health::Handles,
     templates: Rc<templates::Handles>,
     delivery: Delivery,
     answers: RefCell<Answers>,
@@ -173,7 +180,16 @@ impl World {
         meta.reachable_at(&graph_url);
         let served = meta.clone();
         tokio::spawn(async move { served.serve(listener).await });
-        let parts = Parts { template: &template, dynamo: &dynamo, engine: &engine, clock: &clock, graph_url: &graph_url, graph_timeout };
+        let mut parts = Parts {
+            template: &template,
+            dynamo: &dynamo,
+            engine: &engine,
+            clock: &clock,
+            graph_url: &graph_url,
+            graph_timeout,
+            webhook_url: String::new(),
+        };
+        parts.webhook_url = parts.serve_callback().await;
         let templates = Rc::new(parts.templates());
         let world = Self {
             store: parts.store("test"),
@@ -181,6 +197,7 @@ impl World {
             vault: vault(),
             mappings: parts.mappings(&templates).beside_meta(&meta),
             templates,
+            health: parts.health(),
             webhook: webhook::Handles::over(parts.store("webhook"), parts.queues("webhook"), vault()),
             apis: RefCell::default(),
             delivery,
@@ -505,6 +522,40 @@ impl World {
         self.clock.advance(Duration::from_secs(6));
     }
 
+    /// A person starts a connection.
+    pub async fn starts(&self, id: &ConnectionId, options: StartOptions) -> Started {
+        connections::start(&self.store, &self.queues, id, options, self.now()).await.expect("the store answers")
+    }
+
+    /// The schedule looks at what is due now.
+    pub async fn schedule(&self) {
+        health::answer(&self.health, health::Event::Schedule(health::Schedule::Look), self.now(), None).await;
+    }
+
+    /// The schedule looks at everything that is due within an hour, all of it now.
+    pub async fn schedule_all(&self) {
+        for look in 0..12 {
+            let at = self.now().plus(channel::watch::EVERY * look);
+            health::answer(&self.health, health::Event::Schedule(health::Schedule::Look), at, None).await;
+        }
+    }
+
+    /// How many webhooks were not taken.
+    #[must_use]
+    pub fn webhooks_refused(&self) -> usize {
+        self.refused.get()
+    }
+
+    /// The newest lines of a connection's Logs, newest first.
+    pub async fn logs(&self, id: &ConnectionId) -> Vec<String> {
+        self.store.log_lines(id, 50).await.expect("the store answers")
+    }
+
+    /// Where a connection stands.
+    pub async fn state(&self, id: &ConnectionId) -> State {
+        self.store.connection(id).await.expect("the store answers").expect("it is there").connection.lifecycle.state
+    }
+
     /// The connection runs again, as if it had been checked.
     pub async fn run(&self) {
         let (id, now) = (connection_id(), self.now());
@@ -610,6 +661,7 @@ struct Parts<'a> {
     clock: &'a Clock,
     graph_url: &'a str,
     graph_timeout: Duration,
+    webhook_url: String,
 }
 
 impl Parts<'_> {
@@ -650,13 +702,42 @@ impl Parts<'_> {
         templates::Handles::over(self.store("templates"), self.queues("templates"), vault(), graph, CAMPAIGN_SHARE)
     }
 
+    fn health(&self) -> health::Handles {
+        let graph = Graph::new(&self.graph()).expect("settings on this machine");
+        let checks = CheckSettings { webhook_url: self.webhook_url.clone(), secret_overlap: SECRET_OVERLAP };
+        health::Handles::over(self.store("health"), self.queues("health"), vault(), graph, checks)
+    }
+
+    /// Serves the webhook's function on this machine, for Meta to check the callback; the address. What Meta posts, the world delivers.
+    async fn serve_callback(&self) -> String {
+        let handles = Arc::new(webhook::Handles::over(self.store("webhook"), self.queues("webhook"), vault()));
+        let clock = self.clock.clone();
+        let answer = move |request: axum::extract::Request| {
+            let (handles, now) = (Arc::clone(&handles), Timestamp::from_millis(clock.now_ms()));
+            async move {
+                let query: std::collections::HashMap<String, Vec<String>> =
+                    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri())
+                        .map(|it| it.0.into_iter().map(|(name, value)| (name, vec![value])).collect())
+                        .unwrap_or_default();
+                let (head, _) = request.into_parts();
+                let request = http::Request::from_parts(head, lambda_http::Body::Empty);
+                let request = lambda_http::RequestExt::with_query_string_parameters(request, query);
+                let response = webhook::handle(&handles, request, now).await;
+                response.map(|it| axum::body::Body::from(it.to_vec()))
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port on this machine");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+        format!("http://{address}/webhooks")
+    }
+
     fn mappings(&self, templates: &Rc<templates::Handles>) -> Mappings {
         let graph = Graph::new(&self.graph()).expect("settings on this machine");
         let inbound = Rc::new(inbound::Handles::over(self.store("inbound"), self.queues("inbound")));
         let statuses = Rc::new(statuses::Handles::over(self.store("statuses"), self.queues("statuses")));
         let replies = Rc::new(replies::Handles::over(self.store("replies"), self.queues("replies"), vault(), graph));
-        let graph = Graph::new(&self.graph()).expect("settings on this machine");
-        let health = Rc::new(health::Handles::over(self.store("health"), self.queues("health"), vault(), graph));
+        let health = Rc::new(self.health());
         let now = |clock: &Clock| Timestamp::from_millis(clock.now_ms());
         let [a, b, c, d, e] = std::array::from_fn(|_| self.clock.clone());
         let templates = Rc::clone(templates);

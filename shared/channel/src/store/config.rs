@@ -156,6 +156,12 @@ pub struct NumberItem {
 /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers>
 const OUT_OF_USE: [&str; 6] = ["DISCONNECTED", "PENDING", "BANNED", "MIGRATED", "DELETED", "UNVERIFIED"];
 
+/// Can a number of this status send, as far as is known?
+#[must_use]
+pub fn can_send_as(status: Option<&str>) -> bool {
+    status.is_none_or(|it| !OUT_OF_USE.contains(&it))
+}
+
 impl NumberItem {
     /// A number that a connection claims at `claimed_at`.
     #[must_use]
@@ -178,7 +184,7 @@ impl NumberItem {
     /// Can it send, as far as is known?
     #[must_use]
     pub fn can_send(&self) -> bool {
-        self.fault.is_none() && self.status.as_deref().is_none_or(|it| !OUT_OF_USE.contains(&it))
+        self.fault.is_none() && can_send_as(self.status.as_deref())
     }
 
     /// How many messages a second it may send and receive together.

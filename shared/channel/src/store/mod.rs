@@ -4,6 +4,7 @@
 //! updates without a read. Keys are built in `keys` alone; the SDK is known to `dynamo` alone.
 
 mod agents;
+mod checks;
 mod claims;
 mod config;
 mod conversations;
@@ -14,8 +15,9 @@ mod leases;
 mod messages;
 mod templates;
 
+pub use checks::{Callback, Checked, CheckedNumber, Verdict};
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
-pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
+pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection, can_send_as};
 pub use conversations::{Active, Addressed, Stored};
 pub use dynamo::Tables;
 pub use idempotency::Asked;

@@ -1,0 +1,81 @@
+//! The schedule: every connection that is not STOPPED is looked at four times an hour, and checked with Meta once.
+//!
+//! Which slice a connection is in follows from its id, so that they are spread over the hour and none is forgotten. This file asks Meta
+//! nothing: it has `health` do it, by probes.
+
+use std::time::Duration;
+
+use domain::connection::State;
+use domain::ids::{ConnectionId, hash};
+use domain::time::Timestamp;
+
+use crate::connections::{self, CHECK, ConnectionError, DELETED, START};
+use crate::queues::Queues;
+use crate::store::{Store, StoredConnection};
+
+/// How often the schedule looks, as the template says.
+pub const EVERY: Duration = Duration::from_mins(5);
+/// In how many slices all connections are looked at once, at [`EVERY`]: a quarter of an hour.
+const LOOKS: i64 = 3;
+/// In how many they are checked with Meta once: an hour.
+const CHECKS: i64 = 12;
+/// A start that is younger has its own probe under way.
+const STARTS_WITHIN: Duration = Duration::from_mins(2);
+
+/// Looks at the slice of connections that is due: has those that run checked with Meta, and goes on with what a crash left. How many probes
+/// that took.
+///
+/// # Errors
+/// [`ConnectionError`].
+pub async fn look(store: &Store, queues: &Queues, now: Timestamp) -> Result<usize, ConnectionError> {
+    let every = i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
+    let turn = now.as_millis().div_euclid(every);
+    let mut probes = 0;
+    for part in Store::watched_parts() {
+        for id in store.watched(part).await? {
+            let slice = slice(&id);
+            if slice.rem_euclid(LOOKS) != turn.rem_euclid(LOOKS) {
+                continue;
+            }
+            let Some(stored) = store.connection(&id).await? else { continue };
+            let is_checked = slice.rem_euclid(CHECKS) == turn.rem_euclid(CHECKS);
+            if let Some((field, heard_at)) = reason(&stored, is_checked, now) {
+                connections::probe(queues, &stored.connection, field, heard_at).await?;
+                probes += 1;
+            }
+        }
+    }
+    Ok(probes)
+}
+
+/// Why a connection is looked at by `health`, if it is.
+fn reason(stored: &StoredConnection, is_checked: bool, now: Timestamp) -> Option<(&'static str, Timestamp)> {
+    if stored.deleted_at.is_some() {
+        return Some((DELETED, now));
+    }
+    let lifecycle = &stored.connection.lifecycle;
+    match lifecycle.state {
+        State::Starting => lifecycle.since.filter(|it| now.since(*it) >= STARTS_WITHIN).map(|it| (START, it)),
+        State::Running => is_checked.then_some((CHECK, now)),
+        State::Stopped | State::Error => None,
+    }
+}
+
+fn slice(id: &ConnectionId) -> i64 {
+    hash(&["slice", id.as_str()]).bytes().fold(0, |sum, it| (sum * 31 + i64::from(it)) % CHECKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_over_the_hour() {
+        let mut counts = [0; 12];
+        for number in 0..1_200 {
+            let id = ConnectionId::parse(format!("connection-{number}")).expect("an id");
+            counts[usize::try_from(slice(&id)).expect("small")] += 1;
+        }
+        assert!(counts.iter().all(|it| (60..140).contains(it)), "{counts:?}");
+    }
+}
