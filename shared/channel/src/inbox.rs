@@ -187,6 +187,7 @@ pub async fn read(store: &Store, queues: &Queues, id: &ConversationId, person: &
             quote: None,
             read: Some(MarkRead { wamid, typing: false }),
             handover: false,
+            resends: None,
         };
         // Not the id of an answer to the same turn, which SQS would take for a repeat of this.
         let deduplication = Some(format!("read-{}", key.id));

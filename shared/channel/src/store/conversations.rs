@@ -1,5 +1,6 @@
 //! Items of the table `conversations`: addresses, states, activity marks, owed turns.
 
+use domain::contact::Contact;
 use domain::conversation::{Conversation, Known};
 use domain::customer::Address;
 use domain::ids::{ConnectionId, ConversationId};
@@ -48,6 +49,19 @@ pub struct Active {
     pub hour: i64,
     /// The conversation.
     pub conversation: ConversationId,
+}
+
+/// A contact as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactItem {
+    /// The contact.
+    #[serde(default)]
+    pub contact: Contact,
+    /// The parts of the conversation whose contacts it has taken in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<ConversationId>,
+    /// Grows with every save.
+    pub revision: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -220,6 +234,25 @@ impl Store {
     pub async fn is_marked(&self, connection: &ConnectionId, hour: i64, id: &ConversationId) -> Result<bool, StoreError> {
         let found: Option<Versioned<Mark>> = self.dynamo.get(&keys::activity(connection, hour, id), Read::Strong).await?;
         Ok(found.is_some())
+    }
+
+    /// The contact that is kept of one part of a conversation, and the version of its item.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn contact(&self, part: &ConversationId) -> Result<Option<(u64, ContactItem)>, StoreError> {
+        let found: Option<Versioned<ContactItem>> = self.dynamo.get(&keys::contact(part), Read::Strong).await?;
+        Ok(found.map(|it| (it.version, it.value)))
+    }
+
+    /// Keeps a contact if its item is still as it was read under `version`, 0 if there was none; else false, and nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_contact(&self, id: &ConversationId, item: &ContactItem, version: u64) -> Result<bool, StoreError> {
+        let condition = if version == 0 { Condition::Absent } else { Condition::Version(version) };
+        let written: Written<ContactItem> = self.dynamo.put(&keys::contact(id), item, Some(version + 1), None, condition).await?;
+        Ok(matches!(written, Written::Done))
     }
 
     /// Lists a conversation among those with owed turns.

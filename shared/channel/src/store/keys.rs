@@ -81,6 +81,10 @@ pub(crate) fn conversation(id: &ConversationId) -> Key {
     Key::new(Table::Conversations, format!("CONVERSATION#{id}"), "STATE")
 }
 
+pub(crate) fn contact(id: &ConversationId) -> Key {
+    Key::new(Table::Conversations, format!("CONVERSATION#{id}"), "CONTACT")
+}
+
 pub(crate) fn listed(connection: &ConnectionId, shard: u8) -> String {
     format!("CONNECTION#{connection}#{shard}")
 }
@@ -171,6 +175,7 @@ mod tests {
             (format!("phone {c} {at}"), address(&connection_id, &phone)),
             (format!("bsuid {c} {at}"), address(&connection_id, &bsuid)),
             (format!("conversation {v}"), conversation(&conversation_id)),
+            (format!("contact {v}"), contact(&conversation_id)),
             (format!("activity {c} {at} {v}"), activity(&connection_id, at, &conversation_id)),
             (format!("owed {c} {v}"), owed(&connection_id, &conversation_id)),
             (format!("message {v} {n} {w} {at}"), message(&key)),

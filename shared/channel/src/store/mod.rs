@@ -12,7 +12,7 @@ mod messages;
 mod templates;
 
 pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
-pub use conversations::{Active, Addressed, Stored};
+pub use conversations::{Active, Addressed, ContactItem, Stored};
 pub use dynamo::Tables;
 pub use leases::Leased;
 pub use messages::{

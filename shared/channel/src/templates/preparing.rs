@@ -1,5 +1,6 @@
 //! The first step of a job, alone: its connection, its template, its customer's conversation. What cannot go out ends here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::jobs::{Author, Happened, TemplateSend, To};
 use crate::outbox::{AHEAD, Draft, NOT_RUNNING_AGAIN, Outcome, writer};
 use crate::queues::QueueError;
 use crate::redelivery::{Delivery, Prepared, Progress};
+use crate::resends::KeptTemplate;
 use crate::store::{MessageItem, Outbound, StoreError, Stored, TemplateUsed, Writer};
 use crate::{connections, people};
 
@@ -174,12 +176,17 @@ impl Templates<'_> {
         if let Some(status) = template.refused_status() {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
         }
-        let participant = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
+        let participant: BTreeMap<String, String> = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
         Ok(match template.template.fill(&job.values, &participant, now) {
             Ok(filled) => {
                 // Nobody reads a login code later on.
                 let is_code = *filled.category() == Category::Authentication;
-                let content = if is_code { body(&template.template.blank_preview()) } else { body(filled.preview()) };
+                let kept = if is_code {
+                    KeptTemplate { preview: template.template.blank_preview(), values: None }
+                } else {
+                    KeptTemplate { preview: filled.preview().clone(), values: Some(job.values.with_fields(&participant)) }
+                };
+                let content = body(&kept);
                 Checked::Filled(Box::new((filled, content)))
             }
             Err(problems) => Checked::Refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() }),
@@ -208,6 +215,7 @@ impl Templates<'_> {
         let author = job.author.as_ref().map_or(Writer::Campaign, writer);
         let mut message = Outbound::draft(job.connection.clone(), "template", String::new(), author);
         message.template = Some(TemplateUsed { name: job.template.clone(), language: job.language.clone() });
+        message.resends = job.resends.as_deref().and_then(|it| MessageKey::parse(it).ok());
         message.campaign = job.campaign.as_ref().map(|it| it.as_str().to_owned());
         message.once = job.once.as_ref().map(|it| hash(&["once", it.as_str()]));
         message
