@@ -1,4 +1,4 @@
-//! `probes`: reads again from Meta what Meta says has changed, and what may have.
+//! `probes`: reads again from Meta what Meta says has changed, and what may have; erases customers' data.
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use channel::aws::Aws;
@@ -34,6 +34,8 @@ impl Config {
         let log_level = environment.log_level();
         let aws = environment.aws();
         let config = environment.required("TABLE_CONFIG");
+        let conversations = environment.required("TABLE_CONVERSATIONS");
+        let messages = environment.required("TABLE_MESSAGES");
         let probes = environment.required("QUEUE_PROBES");
         let dead_letters = environment.required("DEAD_LETTERS_PROBES");
         let events = environment.required("QUEUE_EVENTS");
@@ -42,8 +44,7 @@ impl Config {
         environment.finish(|| {
             let queues =
                 QueueUrls::new().with(Queue::Probes, probes?).with_dead_letters(Queue::Probes, dead_letters?).with(Queue::Events, events?);
-            // It reads the config, and no other table.
-            let tables = Tables { config: config?, conversations: String::new(), messages: String::new() };
+            let tables = Tables { config: config?, conversations: conversations?, messages: messages? };
             Some(Self { log_level: log_level?, aws: aws?, tables, queues, vault: vault?, graph: graph? })
         })
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::connection::State;
-use domain::ids::ConnectionId;
+use domain::ids::{ConnectionId, ConversationId};
 use domain::time::Timestamp;
 use meta::fault::Class;
 use meta::graph::{Graph, Unread};
@@ -18,6 +18,7 @@ use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
 use crate::endings;
+use crate::erasure;
 use crate::jobs::Probe;
 use crate::numbers;
 use crate::queues::Queues;
@@ -60,6 +61,13 @@ pub enum HealthError {
         #[from]
         source: StoreError,
     },
+    /// A customer's data could not be erased.
+    #[error("a customer's data could not be erased")]
+    Erasure {
+        /// The cause.
+        #[source]
+        source: StoreError,
+    },
 }
 
 impl HealthError {
@@ -68,7 +76,7 @@ impl HealthError {
             Self::Directory { source } => source,
             Self::Connection { source } => source,
             Self::Catalogue { source } => source,
-            Self::Logs { source } => source,
+            Self::Logs { source } | Self::Erasure { source } => source,
         }
     }
 }
@@ -142,6 +150,11 @@ impl Health<'_> {
     /// # Errors
     /// [`HealthError`]: the next delivery goes on.
     pub async fn look(&self, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        if probe.field == erasure::FIELD {
+            let Ok(conversation) = ConversationId::parse(probe.value.as_str()) else { return Ok(Progress::Done) };
+            let erased = erasure::go_on(self.store, &probe.connection, &conversation, now).await;
+            return erased.map_err(|source| HealthError::Erasure { source });
+        }
         let known = self.directory.connection(&probe.connection, now).await?.filter(|it| it.connection.tenant == probe.tenant);
         let Some(known) = known else { return Ok(Progress::Done) };
         let subject = Subject::of(probe);

@@ -11,6 +11,7 @@ pub mod contacts;
 pub mod counts;
 pub mod directory;
 mod endings;
+pub mod erasure;
 mod feed;
 pub mod handling;
 pub mod health;

@@ -97,6 +97,10 @@ pub(crate) fn owed(connection: &ConnectionId, id: &ConversationId) -> Key {
     Key::new(Table::Conversations, listed(connection, shard(id.as_str())), format!("OWED#{id}"))
 }
 
+pub(crate) fn erasing(connection: &ConnectionId, id: &ConversationId) -> Key {
+    Key::new(Table::Conversations, listed(connection, shard(id.as_str())), format!("ERASING#{id}"))
+}
+
 pub(crate) fn messages(id: &ConversationId) -> String {
     format!("CONVERSATION#{id}")
 }
@@ -178,6 +182,7 @@ mod tests {
             (format!("contact {v}"), contact(&conversation_id)),
             (format!("activity {c} {at} {v}"), activity(&connection_id, at, &conversation_id)),
             (format!("owed {c} {v}"), owed(&connection_id, &conversation_id)),
+            (format!("erasing {c} {v}"), erasing(&connection_id, &conversation_id)),
             (format!("message {v} {n} {w} {at}"), message(&key)),
             (format!("body {v} {n} {w} {at}"), body(&key)),
             (format!("reaction {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "reaction")),

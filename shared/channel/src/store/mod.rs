@@ -6,14 +6,16 @@
 mod config;
 mod conversations;
 mod dynamo;
+mod erasures;
 mod keys;
 mod leases;
 mod messages;
 mod templates;
 
 pub use config::{App, AppOwner, Attachment, Changed, NumberItem, STANDARD_THROUGHPUT, StoredConnection};
-pub use conversations::{Active, Addressed, ContactItem, Stored};
+pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
+pub use erasures::Wiped;
 pub use leases::Leased;
 pub use messages::{
     Attempt, Before, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Remarked,

@@ -64,8 +64,13 @@ impl Templates<'_> {
             Checked::Filled(it) => Ok(*it),
             Checked::Refused(it) => Err(it),
         };
-        let Some(stored) = self.conversation(&job, &id, checked.is_ok()).await? else {
-            let refusal = checked.err().unwrap_or(Refusal::UnknownConversation);
+        let Some(stored) = self.conversation(&job, &id, at, checked.is_ok()).await? else {
+            let unknown = match &job.to {
+                To::Conversation(_) => Refusal::UnknownConversation,
+                // One is begun for an address, unless its data were erased since the job was made.
+                To::Phone(_) | To::Bsuid(_) => Refusal::Erased,
+            };
+            let refusal = checked.err().unwrap_or(unknown);
             return self.refuse_unkept(&job, &refusal, now).await;
         };
         self.admit(job, known, (id, at), checked, stored, delivery).await
@@ -194,7 +199,7 @@ impl Templates<'_> {
     }
 
     /// The customer's conversation; begun if there is none and `begins`.
-    async fn conversation(&self, job: &TemplateSend, id: &MessageId, begins: bool) -> Result<Option<Stored>, StoreError> {
+    async fn conversation(&self, job: &TemplateSend, id: &MessageId, at: Timestamp, begins: bool) -> Result<Option<Stored>, StoreError> {
         let customer = match &job.to {
             To::Conversation(id) => {
                 let found = self.store.conversation(id).await?;
@@ -206,7 +211,7 @@ impl Templates<'_> {
         let Some(customer) = customer else { return Ok(None) };
         if begins {
             // Our own wish to write is no evidence of Meta's that the address is theirs: any of that is newer.
-            return people::home(self.store, &job.connection, &customer, id.as_str(), Timestamp::default()).await.map(Some);
+            return people::home(self.store, &job.connection, &customer, id.as_str(), at, Timestamp::default()).await;
         }
         people::find_stored(self.store, &job.connection, &customer).await
     }
