@@ -213,7 +213,9 @@ impl Own {
             "sendMessage" => json!({ "message": text }),
             "sendTemplate" => template,
             "previewTemplate" => json!({ "values": { "body": ["Ana"] } }),
-            "startConnection" => json!({}),
+            "startConnection" | "resendMessage" => json!({}),
+            "putContact" => json!({ "fields": { "name": "Ana" } }),
+            "putWishes" => json!({ "opt_out": true }),
             "listConversations" => return ("?connection=demo", None),
             _ => {
                 assert!(operation.described.get("requestBody").is_none(), "a new body: say what {id} is asked with");
@@ -227,7 +229,8 @@ impl Own {
 async fn ask(world: &World, tenant: &str, own: &Own, it: &Operation) -> Answer {
     let (query, body) = Own::asked(it);
     let path = format!("{}{query}", it.at(|name| own.named(name)));
-    let version = world.api_of("demo", "GET", "/v1/connections/demo", &[], None).await.headers["etag"].to_str().expect("text").to_owned();
+    let tagged = if it.path.ends_with("/contact") { it.at(|name| own.named(name)) } else { "/v1/connections/demo".to_owned() };
+    let version = world.api_of("demo", "GET", &tagged, &[], None).await.headers["etag"].to_str().expect("text").to_owned();
     let key = format!("{}-{}", it.path, it.method);
     world.api_of(tenant, &it.method, &path, &[("if-match", &version), ("idempotency-key", &key)], body).await
 }
@@ -257,6 +260,12 @@ async fn nothing_of_another_tenant_is_there_on_any_route() {
         let world = World::new().await;
         let own = Own::of(&world).await;
         let answer = ask(&world, "demo", &own, &it).await;
+        world.may_leave_messages();
+        if id == "resendMessage" {
+            // What is named has arrived, and only what failed is sent again.
+            is_problem(&answer, 409, "underway");
+            continue;
+        }
         assert!((200..300).contains(&answer.status), "{id}: {answer:?}");
         assert!(
             it.described["responses"].get(answer.status.to_string()).is_some(),
@@ -264,7 +273,6 @@ async fn nothing_of_another_tenant_is_there_on_any_route() {
             answer.status
         );
         is_safe(&answer);
-        world.may_leave_messages();
     }
     world.may_leave_messages();
 }

@@ -7,13 +7,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use channel::erasure;
 use channel::store::MessageItem;
 use domain::status::Phase;
 use futures::future::LocalBoxFuture;
 use meta_sim::{Edit, Inbound};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, LOGIN, OFFER, REMINDER};
-use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World};
+use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
 use world::wire::{Fault, Faults, Rule};
 
 use crate::difference;
@@ -299,4 +300,62 @@ async fn wherever_a_function_dies_what_meta_changes_of_templates_is_known_and_to
         })
     })
     .await;
+}
+
+/// Longer than the last look of an erasure waits for.
+const AN_ERASURE: Duration = Duration::from_mins(15);
+
+#[tokio::test]
+async fn wherever_a_function_dies_an_erasure_ends_and_what_is_written_later_is_kept() {
+    dies_everywhere(&["health"], |world| {
+        Box::pin(async {
+            world.agent_is_silent();
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::Phone, "an old word");
+            passes(world).await;
+            writes_as(world, ANA, Tells::UserId, "another");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, "and one that makes them one");
+            passes(world).await;
+            let id = world.conversation(ANA).await.id;
+            world.erases(&id).await;
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, "a new word");
+            world.pass(AN_ERASURE).await;
+            // The schedule goes on with what a crash left.
+            assert_eq!(erasure::walk(&world.store, &connection_id(), world.now()).await.expect("the store answers"), 0);
+            world.meta_repeats_all().await;
+            let words = ["old word", "another", "makes them one"];
+            let found = world.everything().into_iter().find(|it| words.iter().any(|word| it.contains(word)));
+            assert_eq!(found, None);
+            assert_eq!(world.history(ANA).await, ["> a new word"]);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_whoever_erases_dies_asking_again_erases() {
+    let whole = |world: &World| world.everything().iter().any(|it| it.contains("an old word") || it.contains(ANA));
+    for engine in [Engine::DynamoDb, Engine::Sqs] {
+        for (call, fault) in (0..).flat_map(|call| [Fault::CutBefore, Fault::CutAfter].map(|fault| (call, fault))) {
+            let world = World::new().await;
+            world.writes(ANA, "an old word");
+            passes(&world).await;
+            let id = world.conversation(ANA).await.id;
+            assert!(whole(&world));
+            engine.faults(&world).reset_calls();
+            engine.faults(&world).add(Rule::every(fault).by("test").after(call).times(1));
+            world.erases(&id).await;
+            let calls: u64 = engine.faults(&world).calls_by("test").values().sum();
+            if calls <= call {
+                assert!(call > 0, "there is no place to die");
+                world.may_leave_messages();
+                break;
+            }
+            world.pass(AN_ERASURE).await;
+            world.meta_repeats_all().await;
+            assert!(!whole(&world), "it died at call {call} to {engine:?}");
+        }
+    }
 }

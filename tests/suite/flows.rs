@@ -5,6 +5,7 @@
 mod api;
 mod catalogue;
 mod connections;
+mod erasure;
 mod inbound;
 mod inbox;
 mod neighbours;

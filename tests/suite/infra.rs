@@ -38,6 +38,40 @@ fn the_template_keeps_every_rule() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
+/// The text of the template, with these defaults of its parameters.
+fn template_with(defaults: &[(&str, &str)]) -> Template {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/template.yaml");
+    let mut text = std::fs::read_to_string(path).expect("the template is there");
+    for (parameter, value) in defaults {
+        let empty = format!("  {parameter}:\n    Type: String\n    Default: \"\"\n");
+        assert!(text.contains(&empty), "{parameter} is not empty by default");
+        text = text.replace(&empty, &format!("  {parameter}:\n    Type: String\n    Default: \"{value}\"\n"));
+    }
+    Template::parse(&text).expect("is understood")
+}
+
+fn routes_of_control(template: &Template) -> Vec<&Value> {
+    let routes = template.resources.values().filter(|it| it.kind == "AWS::ApiGatewayV2::Route").map(|it| &it.properties);
+    routes.filter(|it| it["RouteKey"].as_str().is_some_and(|it| it.contains("/v1"))).collect()
+}
+
+#[test]
+fn the_api_has_a_route_only_where_callers_prove_who_they_are() {
+    let (issuer, audience) = (("JwtIssuer", "https://issuer.example"), ("JwtAudience", "channel"));
+    for closed in [vec![], vec![issuer], vec![audience]] {
+        assert!(routes_of_control(&template_with(&closed)).is_empty(), "{closed:?}");
+    }
+    let open = template_with(&[issuer, audience]);
+    let routes = routes_of_control(&open);
+    assert_eq!(routes.len(), 1);
+    for route in routes {
+        assert_eq!((&route["AuthorizationType"], &route["AuthorizerId"]), (&Value::from("JWT"), &Value::from("ControlAuthorizer")));
+    }
+    let authorizer = &open.resources["ControlAuthorizer"].properties;
+    assert_eq!(authorizer["JwtConfiguration"]["Issuer"], "https://issuer.example");
+    assert_eq!(authorizer["JwtConfiguration"]["Audience"][0], "channel");
+}
+
 fn short(queue: &Queue) -> &str {
     queue.name.strip_prefix(STACK).and_then(|it| it.strip_prefix('-')).unwrap_or(&queue.name)
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
+use channel::erasure::{self, Begun};
 use channel::handling;
 use channel::history::{self, Happening, Line};
 use channel::inbox::{self, Filter, Listed, StandingKind};
 use channel::jobs::{Scalar, StandingNow, To};
+use channel::resends::{self, Resend};
 use channel::sending::{self, PersonMessage, PersonTemplate};
 use channel::store::{Active, Before};
 use domain::connection::Connection;
@@ -22,7 +24,7 @@ use domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Caller, Read, Send};
+use crate::access::{Caller, Manage, Read, Send};
 use crate::answers::{Accepted, Found};
 use crate::connections::owned;
 use crate::document::{Api, Route};
@@ -39,6 +41,7 @@ const STORY: &str = "/v1/conversations/{conversation}/messages/{at}/{message}/st
 const TEMPLATES: &str = "/v1/conversations/{conversation}/templates";
 const TAKE: &str = "/v1/conversations/{conversation}/take";
 const RELEASE: &str = "/v1/conversations/{conversation}/release";
+const RESEND: &str = "/v1/conversations/{conversation}/messages/{at}/{message}/resend";
 const READ: &str = "/v1/conversations/{conversation}/read";
 
 const REFUSED: (StatusCode, &str) = (StatusCode::CONFLICT, "It may not be sent now; `code` and `detail` say why, `retry` whether later.");
@@ -52,6 +55,8 @@ pub(crate) fn routes(api: Api) -> Api {
         .route(route(Method::GET, MESSAGES, "listMessages", "Lists what was said, newest first.", &[]), messages)
         .route(route(Method::POST, MESSAGES, "sendMessage", SENDS, &[REFUSED]), send)
         .route(route(Method::GET, STORY, "getStory", "Tells everything that happened to a message, in order.", &[]), story)
+        .route(route(Method::POST, RESEND, "resendMessage", RESENDS, &[UNDERWAY]), resend)
+        .route(route(Method::DELETE, ONE, "eraseConversation", ERASES, &[]), erase)
         .route(route(Method::POST, TEMPLATES, "sendTemplate", "Sends a template in a conversation.", &[REFUSED]), send_template)
         .route(route(Method::POST, TAKE, "takeConversation", "A person takes the conversation: the agent is silent.", &[]), take)
         .route(route(Method::POST, RELEASE, "releaseConversation", "The conversation goes back to the agent.", &[]), release)
@@ -62,6 +67,10 @@ const LISTS: &str = "Lists a connection's conversations, newest hour first. A pa
 const STARTS: &str =
     "Starts a conversation with a template. One that waits for an answer already comes back as `conversation` of the conflict.";
 const SENDS: &str = "Sends a person's free-form message. The conversation is theirs from now on.";
+const RESENDS: &str =
+    "Sends a message again that failed, or of which nobody knows whether it arrived: as a new one, with the same content.";
+const ERASES: &str = "Erases a conversation with all that is known of its customer. It takes some seconds, and nothing brings it back.";
+const UNDERWAY: (StatusCode, &str) = (StatusCode::CONFLICT, "It did not fail, or its content is not kept.");
 const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "This tenant has no such connection.");
 
 /// Names a conversation.
@@ -263,6 +272,21 @@ fields! {
     }
 }
 
+fields! {
+    /// Who sends a message again.
+    NewResend {
+        /// Who sends, by the name that the platform knows them under; the token's subject, if nothing is said.
+        person: Option<PersonName>,
+    }
+}
+
+/// A conversation that is being erased.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Erasing {
+    /// The conversation.
+    conversation: ConversationId,
+}
+
 /// A message that will be sent: the feed tells what becomes of it.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct AcceptedMessage {
@@ -420,6 +444,49 @@ async fn accept_template<T>(
     let answer = AcceptedMessage { conversation: key.conversation.clone(), message: key };
     once.answered(handles, &caller.tenant, &claim, &answer).await?;
     Ok(Accepted(answer))
+}
+
+async fn resend(
+    caller: Caller<Send>,
+    now: Now,
+    State(handles): State<Arc<Handles>>,
+    Path(it): Path<OfMessage>,
+    once: Once<NewResend>,
+) -> Result<Accepted<AcceptedMessage>, Problem> {
+    let (_, conversation) = of_tenant(&handles, &caller.tenant, &it.conversation).await?;
+    let claim = match once.known(&handles, &caller.tenant, now.0).await? {
+        Known::Answered(it) => return Ok(Accepted(it)),
+        Known::Open(it) => it,
+    };
+    let claim = once.begin(&handles, &caller.tenant, claim).await?;
+    let (person, id) = (person(&caller, once.body.person.clone()), claim.id.to_string());
+    let (store, queues) = (&handles.store, &handles.queues);
+    let resent = resends::resend(store, queues, &caller.tenant, &conversation.id, &it.key(), &person, &id).await?;
+    let conflict = |code, title, detail: &str| Err(Problem::new(StatusCode::CONFLICT, code, title).saying(detail));
+    match resent {
+        Resend::Queued(key) => {
+            let answer = AcceptedMessage { conversation: key.conversation.clone(), message: key };
+            once.answered(&handles, &caller.tenant, &claim, &answer).await?;
+            Ok(Accepted(answer))
+        }
+        Resend::NoMessage => Err(Problem::not_found()),
+        Resend::Underway(_) => conflict("underway", "The message did not fail.", "Wait for what becomes of it."),
+        Resend::NotKept => conflict("not_kept", "The content of the message is not kept.", "Write a new one."),
+        Resend::BadId => Err(Problem::unavailable()),
+    }
+}
+
+async fn erase(
+    caller: Caller<Manage>,
+    now: Now,
+    State(handles): State<Arc<Handles>>,
+    Path(it): Path<OfConversation>,
+) -> Result<Accepted<Erasing>, Problem> {
+    let (_, conversation) = of_tenant(&handles, &caller.tenant, &it.conversation).await?;
+    match erasure::begin(&handles.store, &handles.queues, &caller.tenant, &conversation.id, now.0).await? {
+        Begun::NoConversation => Err(Problem::not_found()),
+        Begun::Erased => Ok(Accepted(Erasing { conversation: it.conversation })),
+    }
 }
 
 async fn take(

@@ -6,6 +6,7 @@ mod access;
 mod agents;
 mod answers;
 mod connections;
+mod contacts;
 mod conversations;
 mod document;
 mod fields;
@@ -130,7 +131,8 @@ fn api() -> Api {
     let api = connections::routes(Api::new());
     let api = agents::routes(api);
     let api = templates::routes(api);
-    conversations::routes(api)
+    let api = conversations::routes(api);
+    contacts::routes(api)
 }
 
 /// The description of the API.
@@ -198,7 +200,7 @@ pub async fn handle(router: &Router, mut request: Request, now: Timestamp) -> Re
     // What is answered is one tenant's, and data.
     parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     parts.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(it) = HeaderValue::from_str(&id) {
+    if let (Ok(it), false) = (HeaderValue::from_str(&id), id.is_empty()) {
         parts.headers.insert("x-request-id", it);
     }
     Response::from_parts(parts, body)

@@ -145,6 +145,7 @@ impl Problem {
             | Refusal::NotRunning
             | Refusal::SenderGone
             | Refusal::PartFailed
+            | Refusal::Erased
             | Refusal::NoAddress
             | Refusal::OptedOut
             | Refusal::DoNotContact

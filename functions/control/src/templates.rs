@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::Method;
-use channel::catalogue;
 use channel::jobs::Scalar;
 use channel::store::TemplateItem;
-use domain::ids::ConnectionId;
+use channel::{catalogue, contacts, sending};
+use domain::contact::Contact;
+use domain::ids::{ConnectionId, ConversationId};
 use domain::template::{Category, Language, Preview, Problem as ValueProblem, Status, TemplateName, Values, Variable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Caller, Manage, Read};
 use crate::answers::{Accepted, Found};
 use crate::connections::{OfConnection, owned};
+use crate::conversations::of_tenant;
 use crate::document::{Api, Route};
 use crate::fields::{Body, Path, Query, fields};
 use crate::paging::{Page, Paging};
@@ -99,8 +101,10 @@ fields! {
     Filling {
         /// The values; without them, those that were last mapped to it.
         values: Option<Values>,
-        /// The customer's fields, which values name.
+        /// The customer's fields, which values name; without them, those of the conversation's contact.
         fields: Option<BTreeMap<String, Scalar>>,
+        /// The conversation with the customer.
+        conversation: Option<ConversationId>,
     }
 }
 
@@ -156,9 +160,22 @@ async fn preview(
     Body(filling): Body<Filling>,
 ) -> Result<Found<Filled>, Problem> {
     let item = item(&handles, &caller, &it).await?;
-    let values = filling.values.or(item.mapping).unwrap_or_default();
-    let fields = filling.fields.unwrap_or_default().into_iter().map(|(name, it)| (name, it.0)).collect();
-    Ok(Found(match item.template.fill(&values, &fields, now.0) {
+    let contact = match &filling.conversation {
+        Some(id) => {
+            let (connection, conversation) = of_tenant(&handles, &caller.tenant, id).await?;
+            if connection.id != it.connection {
+                return Err(Problem::not_found());
+            }
+            contacts::get(&handles.store, &conversation.id).await?.unwrap_or_default().contact
+        }
+        None => Contact::default(),
+    };
+    let values = filling.values.unwrap_or_else(|| contacts::prefill(&contact, &item.template, item.mapping.as_ref()));
+    let fields = match filling.fields {
+        Some(it) => it.into_iter().map(|(name, it)| (name, it.0)).collect(),
+        None => contact.fields().clone(),
+    };
+    Ok(Found(match sending::fill(&item.template, &values, &fields, now.0) {
         Ok(it) => Filled { values, preview: Some(it.preview().clone()), problems: Vec::new() },
         Err(problems) => Filled { values, preview: None, problems },
     }))

@@ -1,4 +1,5 @@
-//! `probes`: checks connections, reads again from Meta what Meta says has changed, and what may have, and hands over owed turns.
+//! `probes`: checks connections, reads again from Meta what Meta says has changed, and what may have, hands over owed turns, and erases
+//! customers' data.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::connection::{Connection, State};
-use domain::ids::ConnectionId;
+use domain::ids::{ConnectionId, ConversationId};
 use domain::time::Timestamp;
 use meta::fault::Class;
 use meta::graph::{Graph, Unread};
@@ -19,6 +19,7 @@ use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
 use crate::endings;
+use crate::erasure;
 use crate::jobs::Probe;
 use crate::numbers;
 use crate::owed;
@@ -66,6 +67,13 @@ pub enum HealthError {
         #[from]
         source: StoreError,
     },
+    /// A customer's data could not be erased.
+    #[error("a customer's data could not be erased")]
+    Erasure {
+        /// The cause.
+        #[source]
+        source: StoreError,
+    },
 }
 
 impl HealthError {
@@ -74,7 +82,7 @@ impl HealthError {
             Self::Directory { source } => source,
             Self::Connection { source } => source,
             Self::Catalogue { source } => source,
-            Self::Logs { source } => source,
+            Self::Logs { source } | Self::Erasure { source } => source,
         }
     }
 }
@@ -161,6 +169,11 @@ impl Health<'_> {
     /// # Errors
     /// [`HealthError`]: the next delivery goes on.
     pub async fn look(&self, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        if probe.field == erasure::FIELD {
+            let Ok(conversation) = ConversationId::parse(probe.value.as_str()) else { return Ok(Progress::Done) };
+            let erased = erasure::go_on(self.store, &probe.connection, &conversation, now).await;
+            return erased.map_err(|source| HealthError::Erasure { source });
+        }
         let subject = Subject::of(probe);
         if matches!(subject, Subject::Start | Subject::Check | Subject::Owed) {
             return self.check(&subject, probe, delivery, now).await;

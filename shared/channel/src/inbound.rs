@@ -18,7 +18,7 @@ use crate::owed::{Handed, Slice, hand_over_slice, slice};
 use crate::people;
 use crate::queues::{QueueError, Queues};
 use crate::redelivery::{Progress, Retryable};
-use crate::store::{HandedOver, Inbound, Outbound, RACES, Remark, RemarkKind, Store, StoreError, Stored};
+use crate::store::{Found, HandedOver, Inbound, Outbound, RACES, Remark, RemarkKind, Store, StoreError, Stored};
 use crate::turns::{HandOver, LOOKS_BACK, TurnError, hand_over, is_message};
 
 /// Why an inbound job did not end.
@@ -91,7 +91,7 @@ pub async fn receive(
     let it = Receiving { store, queues, counts, written, facts, now };
     let mut home: Option<Stored> = None;
     for event in &written.events {
-        home = Some(it.event(home, event).await?);
+        home = it.event(home, event).await?;
     }
     Ok(Progress::Done)
 }
@@ -112,7 +112,8 @@ async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<Fac
 }
 
 impl Receiving<'_> {
-    async fn event(&self, home: Option<Stored>, event: &Event) -> Result<Stored, InboundError> {
+    /// The conversation as the event leaves it; nothing if it was said in one whose data were erased since.
+    async fn event(&self, home: Option<Stored>, event: &Event) -> Result<Option<Stored>, InboundError> {
         let seed = match event.wamid() {
             Some(it) => MessageId::of_inbound(&self.written.number, it).to_string(),
             // Preferences and handovers have no id: they are merges, and begin a conversation at most once.
@@ -122,16 +123,24 @@ impl Receiving<'_> {
             (Event::Changed { at, previous, .. }, _) => {
                 people::changed(self.store, &self.written.connection, previous, &self.written.customer, &seed, *at).await?
             }
-            (_, Some(it)) => it,
-            (_, None) => people::home(self.store, &self.written.connection, &self.written.customer, &seed, event.at()).await?,
+            (_, Some(it)) => Some(it).filter(|it| !it.conversation.is_erased_before(event.at())),
+            (_, None) => {
+                let (connection, customer, at) = (&self.written.connection, &self.written.customer, event.at());
+                people::home(self.store, connection, customer, &seed, at, at).await?
+            }
+        };
+        let Some(home) = home else {
+            self.counts.one("inbound.erased");
+            return Ok(None);
         };
         let home = self.share_contact(home, event).await?;
-        match event.effect().kept {
-            Kept::AsMessage | Kept::AsNote => self.keep(home, event).await,
-            Kept::AsPersons => self.keep_persons(home, event).await,
-            Kept::OnTarget => self.keep_on_target(home, event).await,
-            Kept::AsState => self.keep_state(home, event).await,
-        }
+        let home = match event.effect().kept {
+            Kept::AsMessage | Kept::AsNote => self.keep(home, event).await?,
+            Kept::AsPersons => self.keep_persons(home, event).await?,
+            Kept::OnTarget => self.keep_on_target(home, event).await?,
+            Kept::AsState => self.keep_state(home, event).await?,
+        };
+        Ok(Some(home))
     }
 
     /// A phone that the customer shared when asked is an address of theirs.
@@ -199,9 +208,14 @@ impl Receiving<'_> {
         Ok(self.store.message(home.conversation.everywhere(), event.at(), id).await?.is_some())
     }
 
+    /// The conversation as it is now. If it was erased meanwhile, the next delivery finds out what that means for the event.
     async fn again(&self, home: Stored) -> Result<Stored, StoreError> {
         let id = home.conversation.id.clone();
-        Ok(self.store.conversation(&id).await?.unwrap_or(Stored::unwritten(id, self.written.connection.clone())))
+        match self.store.find_conversation(&id).await? {
+            Found::Live(it) => Ok(it),
+            Found::Shell(..) => Err(StoreError::Contended { what: "conversation" }),
+            Found::Nothing => Ok(Stored::unwritten(id, self.written.connection.clone())),
+        }
     }
 
     /// What is handed over before a message, if something is owed and can be handed over now.

@@ -172,7 +172,7 @@ pub async fn read(store: &Store, queues: &Queues, id: &ConversationId, person: &
             Some(Event::Message(message) | Event::Standby(message)) => Some((key, message.wamid)),
             Some(_) | None => None,
         },
-        MessageItem::Outbound(_) | MessageItem::Body { .. } => None,
+        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::Shell => None,
     });
     if let Some((key, wamid)) = theirs {
         let reply = Reply {
@@ -187,6 +187,7 @@ pub async fn read(store: &Store, queues: &Queues, id: &ConversationId, person: &
             quote: None,
             read: Some(MarkRead { wamid, typing: false }),
             handover: false,
+            resends: None,
         };
         // Not the id of an answer to the same turn, which SQS would take for a repeat of this.
         let deduplication = Some(format!("read-{}", key.id));

@@ -283,6 +283,9 @@ pub struct Reply {
     /// Put the conversation before people, after anything is sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub handover: bool,
+    /// The message, as the feed names it, that did not arrive and is sent again by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resends: Option<String>,
 }
 
 /// To whom a template goes.
@@ -398,7 +401,8 @@ pub struct TemplateSend {
     /// The person or agent who sends it; without it, a campaign does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<Author>,
-    /// The message, as the feed names it, that ended `unconfirmed` and is sent again by this: its reservation lets this one pass.
+    /// The message, as the feed names it, that failed or ended `unconfirmed` and is sent again by this: the reservation of an `unconfirmed` one lets this
+    /// one pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resends: Option<String>,
 }

@@ -1,22 +1,30 @@
 //! Finding the conversation of a customer, and keeping one person in one conversation.
 
-use domain::conversation::Conversation;
+use domain::conversation::{Conversation, Erased};
 use domain::customer::{Address, Bsuid, Customer, Phone};
 use domain::ids::{ConnectionId, ConversationId, hash};
 use domain::person::{Joining, join};
 use domain::time::Timestamp;
 
-use crate::store::{Addressed, RACES, Store, StoreError, Stored};
+use crate::store::{Addressed, Found, RACES, Store, StoreError, Stored};
 
-/// The conversation of a customer, made if there is none; what is told of the customer's addresses is taken in.
+/// The conversation of a customer, made if there is none; what is told of the customer's addresses is taken in. `None` if what was said was
+/// erased since: nothing of it is taken in.
 ///
-/// `seed` names the message that would begin a new conversation, `at` is Meta's time of it: the evidence that the addresses belong together.
-/// The conversation that comes back may hold addresses that are not written yet: the caller writes its state anyway.
+/// `seed` names the message that would begin a new conversation, `said_at` is its time, `at` the time of Meta's evidence that the addresses
+/// belong together. The conversation that comes back may hold addresses that are not written yet: the caller writes its state anyway.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn home(store: &Store, connection: &ConnectionId, customer: &Customer, seed: &str, at: Timestamp) -> Result<Stored, StoreError> {
-    let mut home = begin(store, connection, customer, seed).await?;
+pub async fn home(
+    store: &Store,
+    connection: &ConnectionId,
+    customer: &Customer,
+    seed: &str,
+    said_at: Timestamp,
+    at: Timestamp,
+) -> Result<Option<Stored>, StoreError> {
+    let Some(mut home) = begin(store, connection, customer, seed, said_at).await? else { return Ok(None) };
     for address in customer.addresses() {
         home = belong(store, home, &address, at).await?;
         // Newer evidence of what is known costs nothing here, and keeps a late notice from undoing it.
@@ -24,47 +32,94 @@ pub async fn home(store: &Store, connection: &ConnectionId, customer: &Customer,
             home.conversation.add_address(&address, at);
         }
     }
-    Ok(home)
+    Ok(Some(home))
 }
 
-/// The conversation to which the customer's first known address leads, or a new one.
-async fn begin(store: &Store, connection: &ConnectionId, customer: &Customer, seed: &str) -> Result<Stored, StoreError> {
-    if let Some(it) = known(store, connection, customer, false).await? {
-        return Ok(it);
+/// The conversation to which the customer's first known address leads, or a new one; `None` if what was said at `said_at` was erased.
+async fn begin(
+    store: &Store,
+    connection: &ConnectionId,
+    customer: &Customer,
+    seed: &str,
+    said_at: Timestamp,
+) -> Result<Option<Stored>, StoreError> {
+    let is_there = |it: Stored| Some(it).filter(|it| !it.conversation.is_erased_before(said_at));
+    if let Some(it) = known(store, connection, customer, false).await?.live {
+        return Ok(is_there(it));
     }
     // The address may have been written a moment ago. A new conversation is worth a strong look: it would swallow the one that is there.
-    let it = known(store, connection, customer, true).await?;
-    Ok(it.unwrap_or_else(|| Stored::unwritten(ConversationId::derived(connection, seed), connection.clone())))
-}
-
-async fn known(store: &Store, connection: &ConnectionId, customer: &Customer, fresh: bool) -> Result<Option<Stored>, StoreError> {
-    if let Some(bsuid) = customer.bsuid()
-        && let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone()), fresh).await?
-    {
-        return Ok(Some(it));
+    let known = known(store, connection, customer, true).await?;
+    if let Some(it) = known.live {
+        return Ok(is_there(it));
     }
-    let Some(phone) = customer.phone() else { return Ok(None) };
-    let by_phone = led_by_phone(store, connection, phone, fresh).await?;
-    // If the phone's conversation has another user id, the number was given away, and this is somebody else.
-    Ok(by_phone.filter(|it| customer.bsuid().is_none() || it.conversation.bsuid().is_none()))
+    let mut begun = Stored::unwritten(ConversationId::derived(connection, seed), connection.clone());
+    for erased in &known.erased {
+        begun.conversation.begin_after(erased);
+    }
+    Ok(is_there(begun))
 }
 
-async fn led_by_phone(store: &Store, connection: &ConnectionId, phone: &Phone, fresh: bool) -> Result<Option<Stored>, StoreError> {
-    for form in phone.forms() {
-        if let Some(it) = led(store, connection, &Address::Phone(form), fresh).await? {
-            return Ok(Some(it));
+/// What is known of a customer: their conversation, and what outlived data that were erased.
+#[derive(Default)]
+struct Known {
+    live: Option<Stored>,
+    erased: Vec<Erased>,
+}
+
+async fn known(store: &Store, connection: &ConnectionId, customer: &Customer, fresh: bool) -> Result<Known, StoreError> {
+    let mut erased = Vec::new();
+    if let Some(bsuid) = customer.bsuid() {
+        match led(store, connection, &Address::Bsuid(bsuid.clone()), fresh).await? {
+            Led::Live(it) => return Ok(Known { live: Some(it), erased }),
+            Led::Erased(_, it) => erased.push(it),
+            Led::Nowhere => {}
         }
     }
-    Ok(None)
+    let Some(phone) = customer.phone() else { return Ok(Known { live: None, erased }) };
+    let by_phone = led_by_phone(store, connection, phone, fresh).await?;
+    erased.extend(by_phone.erased);
+    // If the phone's conversation has another user id, the number was given away, and this is somebody else.
+    let live = by_phone.live.filter(|it| customer.bsuid().is_none() || it.conversation.bsuid().is_none());
+    Ok(Known { live, erased })
 }
 
-/// The conversation to which an address leads. An address without a state is an empty conversation.
-async fn led(store: &Store, connection: &ConnectionId, address: &Address, fresh: bool) -> Result<Option<Stored>, StoreError> {
-    let Some(id) = store.lead(connection, address, fresh).await? else { return Ok(None) };
-    if let Some(it) = store.conversation(&id).await? {
-        return Ok(Some(it));
+async fn led_by_phone(store: &Store, connection: &ConnectionId, phone: &Phone, fresh: bool) -> Result<Known, StoreError> {
+    let mut known = Known::default();
+    for form in phone.forms() {
+        match led(store, connection, &Address::Phone(form), fresh).await? {
+            Led::Live(it) => return Ok(Known { live: Some(it), ..known }),
+            Led::Erased(_, it) => known.erased.push(it),
+            Led::Nowhere => {}
+        }
     }
-    Ok(Some(empty(id, connection, address)))
+    Ok(known)
+}
+
+/// Where an address leads.
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and unpacked at once")]
+enum Led {
+    /// To a conversation. An address without a state is an empty one.
+    Live(Stored),
+    /// To the shell of this conversation, or to what outlived it.
+    Erased(ConversationId, Erased),
+    Nowhere,
+}
+
+async fn led(store: &Store, connection: &ConnectionId, address: &Address, fresh: bool) -> Result<Led, StoreError> {
+    let Some(lead) = store.lead(connection, address, fresh).await? else { return Ok(Led::Nowhere) };
+    if let Some(erased) = lead.erased.filter(|_| lead.is_erased) {
+        return Ok(Led::Erased(lead.conversation, erased));
+    }
+    Ok(match store.find_conversation(&lead.conversation).await? {
+        Found::Live(it) => Led::Live(it),
+        // Somebody wrote the address while the conversation was being erased.
+        Found::Shell(_, erased) => Led::Erased(lead.conversation, erased),
+        Found::Nothing => {
+            let mut empty = empty(lead.conversation, connection, address);
+            lead.erased.iter().for_each(|it| empty.conversation.begin_after(it));
+            Led::Live(empty)
+        }
+    })
 }
 
 /// A conversation of which nothing is kept but that this address leads to it. Since when is not known: any evidence is newer.
@@ -84,14 +139,24 @@ pub async fn belong(store: &Store, mut home: Stored, address: &Address, at: Time
             return Ok(home);
         }
         let connection = home.conversation.connection.clone();
-        let other = match store.lead(&connection, address, true).await? {
-            Some(id) if id != home.conversation.id => {
-                // Whoever has just begun it has written no more than the address, which a merge must take along.
-                Some(store.conversation(&id).await?.unwrap_or_else(|| empty(id, &connection, address)))
+        // Whoever has just begun the other has written no more than the address, which a merge must take along.
+        let other = match led(store, &connection, address, true).await? {
+            Led::Live(it) => Some(it).filter(|it| it.conversation.id != home.conversation.id),
+            Led::Nowhere => None,
+            Led::Erased(shell, erased) => {
+                // A shell takes no address back, and gives one up only to what is newer than it.
+                let is_newer = at > erased.at || home.conversation.is_erased_before(erased.at);
+                if !is_newer || join(&home.conversation, address, None, at) != Joining::Add {
+                    return Ok(home);
+                }
+                if store.take_address(&connection, address, &shell, &erased, &home.conversation.id).await? {
+                    home.conversation.begin_after(&erased);
+                    home.conversation.add_address(address, at);
+                    return Ok(home);
+                }
+                continue;
             }
-            Some(_) | None => None,
         };
-        let other = other.filter(|it| it.conversation.id != home.conversation.id);
         match join(&home.conversation, address, other.as_ref().map(|it| &it.conversation), at) {
             Joining::Nothing => return Ok(home),
             Joining::Add => match store.address(&connection, address, &home.conversation.id).await? {
@@ -149,14 +214,14 @@ pub async fn find(store: &Store, connection: &ConnectionId, customer: &Customer)
 
 /// The same, to be changed.
 pub(crate) async fn find_stored(store: &Store, connection: &ConnectionId, customer: &Customer) -> Result<Option<Stored>, StoreError> {
-    let by_id = match customer.bsuid() {
-        Some(it) => led(store, connection, &Address::Bsuid(it.clone()), false).await?,
-        None => None,
-    };
-    match (by_id, customer.phone()) {
-        (Some(it), _) => Ok(Some(it)),
-        (None, Some(phone)) => led_by_phone(store, connection, phone, false).await,
-        (None, None) => Ok(None),
+    if let Some(bsuid) = customer.bsuid()
+        && let Led::Live(it) = led(store, connection, &Address::Bsuid(bsuid.clone()), false).await?
+    {
+        return Ok(Some(it));
+    }
+    match customer.phone() {
+        Some(phone) => Ok(led_by_phone(store, connection, phone, false).await?.live),
+        None => Ok(None),
     }
 }
 
@@ -182,7 +247,8 @@ pub async fn reached(
         (None, Some(phone), Some(bsuid)) if is_somebody_else(bsuid) => {
             let Some(person) = Customer::known_by(Some(phone.clone()), Some(bsuid.clone())) else { return Ok(()) };
             let seed = hash(&["reached", conversation.as_str(), bsuid.as_str()]);
-            let theirs = self::home(store, &home.conversation.connection, &person, &seed, at).await?;
+            let theirs = self::home(store, &home.conversation.connection, &person, &seed, at, at).await?;
+            let Some(theirs) = theirs else { return Ok(()) };
             evidence(store, &theirs.conversation.id, &person, at).await
         }
         _ => evidence(store, conversation, told, at).await,
@@ -216,7 +282,7 @@ async fn evidence_of(store: &Store, conversation: &ConversationId, address: &Add
 }
 
 /// Takes in Meta's notice that a customer's number or user id changed, as of `at`: the new addresses are added, the old user id receives
-/// still and is never sent to, the old phone is free, and windows count as closed.
+/// still and is never sent to, the old phone is free, and windows count as closed. `None` if what it tells was erased since.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -227,11 +293,12 @@ pub async fn changed(
     current: &Customer,
     seed: &str,
     at: Timestamp,
-) -> Result<Stored, StoreError> {
-    let mut home = match before(store, connection, previous, at).await? {
-        Some(it) => it,
-        None => self::home(store, connection, current, seed, at).await?,
+) -> Result<Option<Stored>, StoreError> {
+    let home = match before(store, connection, previous, at).await? {
+        Some(it) => Some(it).filter(|it| !it.conversation.is_erased_before(at)),
+        None => self::home(store, connection, current, seed, at, at).await?,
     };
+    let Some(mut home) = home else { return Ok(None) };
     for _ in 0..RACES {
         let mut next = renamed(store, home.clone(), previous, current, at).await?;
         let freed = freed(&next.conversation, previous, current, at);
@@ -245,7 +312,7 @@ pub async fn changed(
             None => store.keep_conversation(&mut next).await?,
         };
         if written && freed.is_none() {
-            return Ok(next);
+            return Ok(Some(next));
         }
         home = again(store, next).await?;
     }
@@ -255,7 +322,7 @@ pub async fn changed(
 /// The conversation of whoever had these addresses until `at`. A phone that is known for somebody else, or newer, is theirs no longer.
 async fn before(store: &Store, connection: &ConnectionId, previous: &Customer, at: Timestamp) -> Result<Option<Stored>, StoreError> {
     if let Some(bsuid) = previous.bsuid()
-        && let Some(it) = led(store, connection, &Address::Bsuid(bsuid.clone()), false).await?
+        && let Led::Live(it) = led(store, connection, &Address::Bsuid(bsuid.clone()), false).await?
     {
         return Ok(Some(it));
     }
@@ -265,7 +332,7 @@ async fn before(store: &Store, connection: &ConnectionId, previous: &Customer, a
         let is_newer = phone.forms().into_iter().any(|form| it.known(&Address::Phone(form)).is_some_and(|it| it.at > at));
         !is_somebody_elses && !is_newer
     };
-    Ok(led_by_phone(store, connection, phone, false).await?.filter(|it| is_theirs(&it.conversation)))
+    Ok(led_by_phone(store, connection, phone, false).await?.live.filter(|it| is_theirs(&it.conversation)))
 }
 
 /// The conversation with the old and the new addresses taken in, as of the notice.

@@ -198,7 +198,8 @@ impl Replies<'_> {
                 conversation = self.store.conversation(&conversation.id).await?.map_or(conversation, |it| it.conversation);
             }
             let key = self.outbox().key_of(&conversation.id, &conversation.parts, at, &id.part(index)).await?;
-            let message = Outbound::draft(known.connection.id.clone(), content.kind(), body(content), writer(&reply.author));
+            let mut message = Outbound::draft(known.connection.id.clone(), content.kind(), body(content), writer(&reply.author));
+            message.resends = reply.resends.as_deref().and_then(|it| MessageKey::parse(it).ok());
             let part = Part { reply, content, sending, draft: Draft { known, key, message, looks_after: &LOOKS_AFTER } };
             match self.send_part(&part, &conversation, refusal.clone()).await? {
                 Outcome::Sent => {}

@@ -10,7 +10,7 @@ use domain::customer::Customer;
 use domain::ids::{ConversationId, MessageId, MessageKey, Wamid};
 use domain::outgoing::Outgoing;
 use domain::refusal::Refusal;
-use domain::template::{Language, TemplateName, Values};
+use domain::template::{Filled, Language, Problem, Template, TemplateName, Values};
 use domain::time::Timestamp;
 use meta::outgoing::check;
 
@@ -69,6 +69,7 @@ pub async fn accept_message(
         quote: message.quote.clone(),
         read: None,
         handover: false,
+        resends: None,
     };
     let entry = Entry { body: body(&reply), group: Some(conversation.to_string()), deduplication: Some(id.to_string()) };
     queues.send(Queue::Replies, vec![entry]).await?;
@@ -128,7 +129,7 @@ pub async fn admit_template(
         return refused(Refusal::TemplateNotApproved { status });
     }
     let participant = template.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
-    if let Err(problems) = item.template.fill(&template.values, &participant, now) {
+    if let Err(problems) = fill(&item.template, &template.values, &participant, now) {
         return refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() });
     }
     let Some(found) = found else { return Ok(Ok(())) };
@@ -141,6 +142,16 @@ pub async fn admit_template(
         Ok(_) => Ok(Ok(())),
         Err(refusal) => refused(refusal),
     }
+}
+
+/// Fills a template as the sender does, with all that Meta would refuse.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn fill(template: &Template, values: &Values, participant: &BTreeMap<String, String>, now: Timestamp) -> Result<Filled, Vec<Problem>> {
+    let filled = template.fill(values, participant, now)?;
+    let problems = meta::templates::check(&filled);
+    if problems.is_empty() { Ok(filled) } else { Err(problems) }
 }
 
 async fn found(store: &Store, connection: &Connection, to: &To) -> Result<Option<Conversation>, SendError> {
@@ -174,10 +185,15 @@ pub async fn accept_template(
     template: &PersonTemplate,
     (id, at): (&MessageId, Timestamp),
 ) -> Result<MessageKey, SendError> {
-    let conversation = match (&template.to, customer(&template.to)) {
+    // The address leads to a conversation from now on; the message of this id begins it, as the sender's would.
+    let begun = match customer(&template.to) {
+        Some(it) => people::home(store, &connection.id, &it, id.as_str(), at, Timestamp::default()).await?,
+        None => None,
+    };
+    let conversation = match (&template.to, begun) {
         (To::Conversation(it), _) => it.clone(),
-        // The address leads to a conversation from now on; the message of this id begins it, as the sender's would.
-        (_, Some(it)) => people::home(store, &connection.id, &it, id.as_str(), Timestamp::default()).await?.conversation.id,
+        (_, Some(it)) => it.conversation.id,
+        // It was erased a moment ago: the sender says so.
         (_, None) => ConversationId::derived(&connection.id, id.as_str()),
     };
     let job = TemplateSend {

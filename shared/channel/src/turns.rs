@@ -125,7 +125,7 @@ pub(crate) fn is_message(sorted: &Sorted, number: &NumberId, wamid: &Wamid) -> b
     match &sorted.1 {
         MessageItem::Inbound(it) => it.number == *number && sorted.0.id == MessageId::of_inbound(number, wamid),
         MessageItem::Outbound(it) => it.number.as_ref() == Some(number) && it.attempt_of(wamid).is_some(),
-        MessageItem::Body { .. } => false,
+        MessageItem::Body { .. } | MessageItem::Shell => false,
     }
 }
 
@@ -142,7 +142,7 @@ async fn missed(store: &Store, conversation: &Conversation, span: &Span) -> Resu
             MessageItem::Inbound(_) => it.0.at <= span.last.at,
             // What an agent says it knows, and what was refused was never said.
             MessageItem::Outbound(it) => !matches!(it.author, Writer::Agent(_)) && it.state() != State::Failed,
-            MessageItem::Body { .. } => false,
+            MessageItem::Body { .. } | MessageItem::Shell => false,
         })
         .map(|it| {
             let (kind, text) = words(&it.1);
@@ -174,7 +174,7 @@ fn words(item: &MessageItem) -> (String, Option<String>) {
             let member = |name: &str| content.as_ref().and_then(|it| it.get(name)).and_then(|it| it.as_str()).map(str::to_owned);
             (it.kind.clone(), member("text").or_else(|| member("body")).or_else(|| member("caption")))
         }
-        MessageItem::Body { .. } => (String::new(), None),
+        MessageItem::Body { .. } | MessageItem::Shell => (String::new(), None),
     }
 }
 

@@ -128,6 +128,27 @@ pub struct Shown {
     pub at: Timestamp,
 }
 
+/// What outlives a customer's data, which were erased as of a time: that they were, and what the customer does not want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erased {
+    /// What is not newer than this is not taken in again.
+    pub at: Timestamp,
+    /// They had opted out of marketing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opt_out: Option<OptOut>,
+    /// The business was told not to contact them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub do_not_contact: Option<DoNotContact>,
+}
+
+impl Erased {
+    /// Does it hold a word against templates? Then it is kept for good, else for as long as Meta may repeat what was erased.
+    #[must_use]
+    pub fn holds_a_word(&self) -> bool {
+        self.opt_out.is_some() || self.do_not_contact.is_some()
+    }
+}
+
 /// From one message to another, both included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
@@ -335,6 +356,12 @@ pub struct Conversation {
     /// The conversation that this one was merged into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<ConversationId>,
+    /// The customer's data up to this time were erased before this conversation began: what is not newer is not taken in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_before: Option<Timestamp>,
+    /// The data were erased: this is an empty shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Erased>,
 }
 
 impl Conversation {
@@ -364,7 +391,34 @@ impl Conversation {
             active_hour: None,
             parts: Vec::new(),
             moved_to: None,
+            nothing_before: None,
+            erased: None,
         }
+    }
+
+    /// The empty shell that is left when the customer's data are erased as of `at`: where its messages lie, and what the customer does
+    /// not want.
+    #[must_use]
+    pub fn shell(self, at: Timestamp) -> Self {
+        let erased = Erased {
+            at,
+            opt_out: self.opt_out.filter(|it| it.preference == Preference::Stop),
+            do_not_contact: self.do_not_contact.filter(|it| it.is_set),
+        };
+        Self { erased: Some(erased), parts: self.parts, ..Self::new(self.id, self.connection) }
+    }
+
+    /// It begins after the data of the same address were erased, or takes over such an address: what the customer did not want holds.
+    pub fn begin_after(&mut self, erased: &Erased) {
+        self.nothing_before = self.nothing_before.max(Some(erased.at));
+        self.opt_out = later(self.opt_out, erased.opt_out, opt_out_order);
+        self.do_not_contact = later(self.do_not_contact, erased.do_not_contact, do_not_contact_order);
+    }
+
+    /// Is what was said at `at` among what was erased before this conversation began?
+    #[must_use]
+    pub fn is_erased_before(&self, at: Timestamp) -> bool {
+        self.nothing_before.is_some_and(|it| at <= it)
     }
 
     /// Where its messages may lie: here, and in the conversations that were merged into it.
@@ -739,6 +793,7 @@ impl Conversation {
         self.opt_out = later(self.opt_out, other.opt_out, opt_out_order);
         self.do_not_contact = later(self.do_not_contact, other.do_not_contact, do_not_contact_order);
         self.marketing_limited_until = self.marketing_limited_until.max(other.marketing_limited_until);
+        self.nothing_before = self.nothing_before.max(other.nothing_before);
         for (number, decided) in other.decided {
             let latest = later(self.decided.remove(&number), Some(decided), |it| (it.message.at, it.message.clone()));
             self.decided.extend(latest.map(|it| (number, it)));

@@ -4,6 +4,7 @@
 //! This crate must not know AWS, HTTP, Meta's JSON, the clock, or async.
 
 pub mod connection;
+pub mod contact;
 pub mod conversation;
 pub mod customer;
 pub mod ids;

@@ -78,6 +78,8 @@ pub enum Refusal {
     },
     /// A login code needs a phone number.
     PhoneRequired,
+    /// The customer's data were erased after the job was made.
+    Erased,
 }
 
 impl Refusal {
@@ -105,6 +107,7 @@ impl Refusal {
             Self::TemplateMissing => "template_missing",
             Self::TemplateNotApproved { .. } => "template_not_approved",
             Self::PhoneRequired => "phone_required",
+            Self::Erased => "erased",
         }
     }
 
@@ -149,6 +152,7 @@ impl Refusal {
             Self::PhoneRequired => {
                 "Login codes go to phone numbers only, and of this customer only a user id is known. Ask for the number.".to_owned()
             }
+            Self::Erased => "The customer's data were erased after this was asked for, so it was not sent.".to_owned(),
         }
     }
 
@@ -166,7 +170,7 @@ impl Refusal {
             | Self::Expired
             | Self::PhoneRequired => Retry::Fix,
             Self::MarketingLimit { until } => Retry::Later { retry_at: *until },
-            Self::OptedOut | Self::DoNotContact | Self::Duplicate => Retry::Never,
+            Self::OptedOut | Self::DoNotContact | Self::Duplicate | Self::Erased => Retry::Never,
             Self::TemplateOnly { .. }
             | Self::AwaitingReply { .. }
             | Self::TakenByPerson
@@ -218,6 +222,7 @@ mod tests {
             (Refusal::TemplateMissing, "template_missing", Retry::Fix),
             (Refusal::TemplateNotApproved { status: "PAUSED".to_owned() }, "template_not_approved", Retry::Fix),
             (Refusal::PhoneRequired, "phone_required", Retry::Fix),
+            (Refusal::Erased, "erased", Retry::Never),
         ]
     }
 

@@ -3,6 +3,7 @@
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components>
 
 mod fill;
+mod prefill;
 mod preview;
 #[cfg(test)]
 mod tests;

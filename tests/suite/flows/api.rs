@@ -206,3 +206,50 @@ async fn an_edit_names_what_it_was_made_of_and_shows_no_secret() {
     world.settle().await;
     assert_eq!(world.screen(ANA), ["> hello", "< You said: hello"], "the token is the same");
 }
+
+#[tokio::test]
+async fn what_is_saved_of_a_customer_fills_the_next_template() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let (conversation, contact) = (world.conversation(ANA).await.id.to_string(), path(&world, ANA, "/contact").await);
+    let read = world.api_of("demo", "GET", &contact, &[], None).await;
+    let version = read.headers["etag"].to_str().expect("text").to_owned();
+    assert_eq!(read.body, json!({ "fields": {} }));
+    let put = async |name: &str| {
+        world.api_of("demo", "PUT", &contact, &[("if-match", &version)], Some(json!({ "fields": { "name": name } }))).await.status
+    };
+    assert_eq!((put("Ana").await, put("Anna").await), (200, 412), "nobody's edit is lost");
+    let filling = json!({ "conversation": conversation, "values": { "body": [{ "field": "name" }] } });
+    let filled = done(world.api("POST", &format!("/v1/connections/demo/templates/{OFFER}/{LANGUAGE}/preview"), Some(filling)).await, 200);
+    assert!(filled["preview"]["body"].as_str().expect("a text").contains("Ana"), "{filled}");
+}
+
+#[tokio::test]
+async fn what_a_customer_wants_is_noted_and_held_to() {
+    let world = World::new().await;
+    world.writes(ANA, "no more offers");
+    world.settle().await;
+    let wishes = path(&world, ANA, "/wishes").await;
+    assert_eq!(done(world.api("GET", &wishes, None).await, 200), json!({ "opt_out": false, "do_not_contact": false }));
+    done(world.api("PUT", &wishes, Some(json!({ "opt_out": true }))).await, 200);
+    let template = json!({ "template": OFFER, "language": LANGUAGE, "values": { "body": ["Ana"] } });
+    let templates = path(&world, ANA, "/templates").await;
+    assert_eq!(posts(&world, "k1", &templates, template.clone()).await.body["code"], "opted_out");
+    world.pass(MINUTE).await;
+    assert_eq!(done(world.api("PUT", &wishes, Some(json!({ "opt_out": false }))).await, 200)["opt_out"], false);
+    assert_eq!(posts(&world, "k1", &templates, template).await.status, 202);
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn what_is_erased_is_there_for_nobody() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let one = path(&world, ANA, "").await;
+    done(world.api("DELETE", &one, None).await, 202);
+    world.pass(HOUR).await;
+    assert_eq!(world.api("GET", &one, None).await.0, 404);
+    assert_eq!(world.api("GET", &format!("{one}/messages"), None).await.0, 404);
+}

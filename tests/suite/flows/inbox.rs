@@ -1,12 +1,20 @@
 //! The inbox, the history of a conversation as people read it, and the story of each message.
 
-use channel::history::{self, Line, Said, Theirs, What};
+use std::collections::BTreeMap;
+
+use channel::contacts::{self, Saved};
+use channel::history::{self, Line, Ours, Said, Theirs, What};
 use channel::inbox::{self, Filter, Listed, StandingKind};
+use channel::jobs::{Scalar, TemplateSend};
+use channel::resends::{self, Resend};
 use channel::store::Active;
+use domain::contact::Contact;
 use domain::conversation::{Answerer, Conversation};
+use domain::ids::{ConversationId, MessageKey, TenantId};
 use domain::message::Content;
 use domain::status::{State, Step};
-use meta_sim::{Author, Customer, Inbound};
+use domain::template::{Texts, Value, Values};
+use meta_sim::{Author, Customer, Fault, Inbound};
 use world::story::{ANA, NUMBER, OTHER_NUMBER, World, connection_id};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
@@ -262,4 +270,124 @@ fn told(what: &What) -> String {
         What::Told { attempt, step, .. } => format!("{} {attempt}", Step::name(*step)),
         What::Ended { state, code, .. } => format!("ended {state:?} {}", code.as_deref().unwrap_or_default()),
     }
+}
+
+/// Eva sends a message again, under an id of now.
+async fn resends(world: &World, conversation: &ConversationId, old: &MessageKey, serial: u32) -> Resend {
+    let tenant = TenantId::parse("demo").expect("an id");
+    let id = world.job_id(serial);
+    let again = resends::resend(&world.store, &world.queues, &tenant, conversation, old, "Eva", &id).await;
+    again.expect("the store and the queue answer")
+}
+
+/// The newest of our messages.
+fn newest_of_ours(lines: &[Line]) -> (MessageKey, Ours) {
+    let ours = lines.iter().find_map(|it| match &it.said {
+        Said::Business(ours) => Some((it.id.clone(), ours.clone())),
+        Said::Customer(_) | Said::Note { .. } => None,
+    });
+    ours.expect("a message of ours")
+}
+
+#[tokio::test]
+async fn a_reply_that_failed_is_sent_again_by_a_person_as_a_new_message_that_names_the_old() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        world.writes(ANA, "hello");
+        world.pass(SECOND).await;
+        let conversation = world.conversation(ANA).await;
+        world.meta.fail_next(None, Some(1), refusal(131_026));
+        world.sends(&world.of_agent(&conversation.id, "can you read me?", 1)).await;
+        world.pass(MINUTE).await;
+        let (old, _) = newest_of_ours(&read(&conversation, world, 9).await);
+        for _ in 0..2 {
+            assert!(matches!(resends(world, &conversation.id, &old, 2).await, Resend::Queued(_)));
+        }
+        world.pass(MINUTE).await;
+        assert_eq!(world.screen(ANA), ["> hello", "< can you read me?"]);
+        let (new, ours) = newest_of_ours(&read(&conversation, world, 9).await);
+        assert_eq!((ours.resends.as_ref(), ours.state), (Some(&old), State::Delivered));
+        assert_eq!(resends(world, &conversation.id, &new, 3).await, Resend::Underway(State::Delivered), "what arrived is not sent again");
+        let unknown = MessageKey { at: world.now(), ..old };
+        assert_eq!(resends(world, &conversation.id, &unknown, 4).await, Resend::NoMessage);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_template_of_which_nobody_knows_is_sent_again_with_the_values_that_it_had() {
+    in_every_way(async |world: &World| {
+        world.meta.fail_next(None, Some(1), Fault::CutBefore);
+        let values = Values { body: Texts::Positional(vec![Value::Field { field: "name".to_owned() }]), ..Values::default() };
+        let participant = BTreeMap::from([("name".to_owned(), Scalar("Rosa".to_owned()))]);
+        world.campaigns(&TemplateSend { values, participant, ..world.offer(ROSA, 1) }).await;
+        world.pass(MINUTE * 5).await;
+        let conversation = world.conversation(ROSA).await;
+        let (old, ours) = newest_of_ours(&read(&conversation, world, 9).await);
+        assert_eq!(ours.state, State::Unconfirmed);
+        assert!(matches!(resends(world, &conversation.id, &old, 2).await, Resend::Queued(_)));
+        world.pass(MINUTE).await;
+        let (_, again) = newest_of_ours(&read(&conversation, world, 9).await);
+        assert_eq!((again.state, again.resends.as_ref()), (State::Delivered, Some(&old)));
+        assert_eq!(again.content, ours.content, "word for word");
+        assert_eq!(world.meta.received(ROSA).len(), 1);
+    })
+    .await;
+}
+
+fn contact(fields: &[(&str, &str)]) -> Contact {
+    Contact::of(fields.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()).expect("well")
+}
+
+#[tokio::test]
+async fn a_contact_is_saved_over_what_was_read_and_over_nothing_newer() {
+    in_every_way(async |world: &World| {
+        world.writes(ANA, "hello");
+        world.pass(SECOND).await;
+        let id = world.conversation(ANA).await.id;
+        let before = contacts::get(&world.store, &id).await.expect("the store answers").expect("a conversation");
+        assert_eq!((before.version, before.contact.fields().len()), (0, 0));
+        let saved = contacts::put(&world.store, &id, contact(&[("city", "Madrid")]), before.version).await.expect("the store answers");
+        let Saved::Saved(saved) = saved else { panic!("{saved:?}") };
+        let late = contacts::put(&world.store, &id, contact(&[("city", "Bilbao")]), before.version).await.expect("the store answers");
+        assert_eq!(late, Saved::Moved(saved.clone()));
+        assert_eq!(contacts::get(&world.store, &id).await.expect("the store answers"), Some(saved));
+        let nobody = ConversationId::parse("n".repeat(22)).expect("an id");
+        let none = contacts::put(&world.store, &nobody, contact(&[]), 0).await.expect("the store answers");
+        assert_eq!(none, Saved::NoConversation);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_two_conversations_become_one_so_do_their_contacts_and_what_is_saved_then_holds() {
+    in_every_way(async |world: &World| {
+        world.agent_is_silent();
+        enters(world, ANA, ANAS_ID);
+        for (tells, who, fields) in [
+            (Tells::Phone, ANA, contact(&[("name", "Ana"), ("city", "Madrid")])),
+            (Tells::UserId, ANAS_ID, contact(&[("name", "Anna"), ("clinic", "North")])),
+        ] {
+            writes_as(world, ANA, tells, "hello");
+            world.pass(SECOND).await;
+            let id = world.conversation(who).await.id;
+            let saved = contacts::put(&world.store, &id, fields, 0).await.expect("the store answers");
+            assert!(matches!(saved, Saved::Saved(_)), "{saved:?}");
+        }
+        let by_id = world.conversation(ANAS_ID).await.id;
+        writes_as(world, ANA, Tells::Both, "hello");
+        world.pass(SECOND).await;
+        let id = world.conversation(ANA).await.id;
+        let joined = contacts::get(&world.store, &id).await.expect("the store answers").expect("a conversation");
+        let name = if id == by_id { "Anna" } else { "Ana" };
+        assert_eq!(joined.contact, contact(&[("name", name), ("city", "Madrid"), ("clinic", "North")]));
+        let stale = contacts::put(&world.store, &id, contact(&[]), 1).await.expect("the store answers");
+        assert!(matches!(stale, Saved::Moved(_)), "a merge is a change");
+        let fields = contact(&[("name", "Ana María")]);
+        let saved = contacts::put(&world.store, &id, fields.clone(), joined.version).await.expect("the store answers");
+        assert!(matches!(saved, Saved::Saved(_)), "{saved:?}");
+        let after = contacts::get(&world.store, &id).await.expect("the store answers").expect("a conversation");
+        assert_eq!(after.contact, fields, "what was taken out does not come back from a part");
+    })
+    .await;
 }

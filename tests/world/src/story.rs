@@ -847,6 +847,7 @@ pub fn reply(conversation: &ConversationId, author: Author, text: &str) -> Reply
         quote: None,
         read: None,
         handover: false,
+        resends: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Items of the table `conversations`: addresses, states, activity marks, owed turns.
 
-use domain::conversation::{Conversation, Known};
+use domain::contact::Contact;
+use domain::conversation::{Conversation, Erased, Known};
 use domain::customer::Address;
 use domain::ids::{ConnectionId, ConversationId};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::dynamo::{Condition, Range, Read, Versioned, Write, Written};
+use super::dynamo::{Condition, Range, Read, Update, Versioned, Write, Written};
 use super::keys::{self, SHARDS, Table};
 use super::{RACES, Store, StoreError};
 
@@ -50,9 +51,61 @@ pub struct Active {
     pub conversation: ConversationId,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct AddressItem {
-    conversation: ConversationId,
+/// A contact as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactItem {
+    /// The contact.
+    #[serde(default)]
+    pub contact: Contact,
+    /// The parts of the conversation whose contacts it has taken in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<ConversationId>,
+    /// Grows with every save.
+    pub revision: u64,
+}
+
+/// Where an address leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lead {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// What outlived the data that were erased under this address.
+    pub erased: Option<Erased>,
+    /// Are they those of this very conversation? Then there is nothing where it leads.
+    pub is_erased: bool,
+}
+
+/// What is kept under a conversation's id, at the end of the way that merges have laid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and unpacked at once")]
+pub enum Found {
+    /// A conversation.
+    Live(Stored),
+    /// The shell of one.
+    Shell(Stored, Erased),
+    /// Nothing was written yet, or nothing is left.
+    Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AddressItem {
+    pub(super) conversation: ConversationId,
+    /// Of which conversation the data were erased, and what outlives them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) erased: Option<ErasedOf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ErasedOf {
+    pub(super) conversation: ConversationId,
+    #[serde(flatten)]
+    pub(super) erased: Erased,
+}
+
+impl AddressItem {
+    fn of(conversation: &ConversationId) -> Self {
+        Self { conversation: conversation.clone(), erased: None }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,10 +118,33 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn lead(&self, connection: &ConnectionId, address: &Address, fresh: bool) -> Result<Option<ConversationId>, StoreError> {
+    pub async fn lead(&self, connection: &ConnectionId, address: &Address, fresh: bool) -> Result<Option<Lead>, StoreError> {
         let read = if fresh { Read::Strong } else { Read::Eventual };
         let found: Option<Versioned<AddressItem>> = self.dynamo.get(&keys::address(connection, address), read).await?;
-        Ok(found.map(|it| it.value.conversation))
+        Ok(found.map(|Versioned { value: AddressItem { conversation, erased }, .. }| Lead {
+            is_erased: erased.as_ref().is_some_and(|it| it.conversation == conversation),
+            erased: erased.map(|it| it.erased),
+            conversation,
+        }))
+    }
+
+    /// Makes an address that leads to a shell lead to a conversation that was begun after it; what outlived the data stays beside it. False if
+    /// it leads elsewhere by now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_address(
+        &self,
+        connection: &ConnectionId,
+        address: &Address,
+        from: &ConversationId,
+        erased: &Erased,
+        to: &ConversationId,
+    ) -> Result<bool, StoreError> {
+        let of = ErasedOf { conversation: from.clone(), erased: *erased };
+        let update = Update::existing().when("conversation", from)?.set("conversation", to)?.set("erased", &of)?.remove("expires_at");
+        let updated: Result<AddressItem, Option<AddressItem>> = self.dynamo.update(&keys::address(connection, address), update).await?;
+        Ok(updated.is_ok())
     }
 
     /// Makes an address lead to a conversation, unless it leads elsewhere.
@@ -76,26 +152,38 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn address(&self, connection: &ConnectionId, address: &Address, to: &ConversationId) -> Result<Addressed, StoreError> {
-        let item = AddressItem { conversation: to.clone() };
-        match self.dynamo.put(&keys::address(connection, address), &item, None, None, Condition::Absent).await? {
+        match self.dynamo.put(&keys::address(connection, address), &AddressItem::of(to), None, None, Condition::Absent).await? {
             Written::Done => Ok(Addressed::Here),
-            Written::Lost(Some(AddressItem { conversation })) if conversation != *to => Ok(Addressed::Elsewhere(conversation)),
+            Written::Lost(Some(AddressItem { conversation, .. })) if conversation != *to => Ok(Addressed::Elsewhere(conversation)),
             Written::Lost(_) => Ok(Addressed::Here),
         }
     }
 
-    /// A conversation as every write before left it, at the end of the way that merges have laid; `None` if nothing was written yet.
+    /// A conversation as every write before left it, at the end of the way that merges have laid; `None` if nothing was written yet, or if
+    /// its data were erased: to whoever asks for it, it is gone.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn conversation(&self, id: &ConversationId) -> Result<Option<Stored>, StoreError> {
+        match self.find_conversation(id).await? {
+            Found::Live(it) => Ok(Some(it)),
+            Found::Shell(..) | Found::Nothing => Ok(None),
+        }
+    }
+
+    /// The same, with the shells.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_conversation(&self, id: &ConversationId) -> Result<Found, StoreError> {
         let mut id = id.clone();
         for _ in 0..MOVES {
             let found: Option<Versioned<Conversation>> = self.dynamo.get(&keys::conversation(&id), Read::Strong).await?;
-            let Some(Versioned { version, value }) = found else { return Ok(None) };
-            match value.moved_to {
-                Some(to) => id = to,
-                None => return Ok(Some(Stored { version, conversation: value })),
+            let Some(Versioned { version, value }) = found else { return Ok(Found::Nothing) };
+            match (value.moved_to.clone(), value.erased) {
+                (Some(to), _) => id = to,
+                (None, Some(erased)) => return Ok(Found::Shell(Stored { version, conversation: value }, erased)),
+                (None, None) => return Ok(Found::Live(Stored { version, conversation: value })),
             }
         }
         Err(StoreError::Contended { what: "conversation" })
@@ -147,7 +235,7 @@ impl Store {
         // A phone that was given up may be somebody else's by now; an old user id goes on leading to its person.
         let given_up = |it: &&Known| it.retired && matches!(it.address, Address::Phone(_));
         for it in from.conversation.addresses.iter().filter(|it| !given_up(it)) {
-            let item = AddressItem { conversation: into.conversation.id.clone() };
+            let item = AddressItem::of(&into.conversation.id);
             writes.push(Write::put(keys::address(connection, &it.address), &item, None, Condition::Always)?);
         }
         let merged = into.conversation.clone().merged(from.conversation.clone());
@@ -164,7 +252,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn repoint(&self, address: &Address, from: &Stored, to: &Stored) -> Result<bool, StoreError> {
         let mut writes = vec![state(&from.conversation, from.version)?, state(&to.conversation, to.version)?];
-        let item = AddressItem { conversation: to.conversation.id.clone() };
+        let item = AddressItem::of(&to.conversation.id);
         writes.push(Write::put(keys::address(&to.conversation.connection, address), &item, None, Condition::Always)?);
         self.dynamo.transact(writes).await
     }
@@ -220,6 +308,25 @@ impl Store {
     pub async fn is_marked(&self, connection: &ConnectionId, hour: i64, id: &ConversationId) -> Result<bool, StoreError> {
         let found: Option<Versioned<Mark>> = self.dynamo.get(&keys::activity(connection, hour, id), Read::Strong).await?;
         Ok(found.is_some())
+    }
+
+    /// The contact that is kept of one part of a conversation, and the version of its item.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn contact(&self, part: &ConversationId) -> Result<Option<(u64, ContactItem)>, StoreError> {
+        let found: Option<Versioned<ContactItem>> = self.dynamo.get(&keys::contact(part), Read::Strong).await?;
+        Ok(found.map(|it| (it.version, it.value)))
+    }
+
+    /// Keeps a contact if its item is still as it was read under `version`, 0 if there was none; else false, and nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_contact(&self, id: &ConversationId, item: &ContactItem, version: u64) -> Result<bool, StoreError> {
+        let condition = if version == 0 { Condition::Absent } else { Condition::Version(version) };
+        let written: Written<ContactItem> = self.dynamo.put(&keys::contact(id), item, Some(version + 1), None, condition).await?;
+        Ok(matches!(written, Written::Done))
     }
 
     /// Lists a conversation among those with owed turns.

@@ -104,6 +104,10 @@ pub(crate) fn conversation(id: &ConversationId) -> Key {
     Key::new(Table::Conversations, format!("CONVERSATION#{id}"), "STATE")
 }
 
+pub(crate) fn contact(id: &ConversationId) -> Key {
+    Key::new(Table::Conversations, format!("CONVERSATION#{id}"), "CONTACT")
+}
+
 pub(crate) fn listed(connection: &ConnectionId, shard: u8) -> String {
     format!("CONNECTION#{connection}#{shard}")
 }
@@ -114,6 +118,10 @@ pub(crate) fn activity(connection: &ConnectionId, hour: i64, id: &ConversationId
 
 pub(crate) fn owed(connection: &ConnectionId, id: &ConversationId) -> Key {
     Key::new(Table::Conversations, listed(connection, shard(id.as_str())), format!("OWED#{id}"))
+}
+
+pub(crate) fn erasing(connection: &ConnectionId, id: &ConversationId) -> Key {
+    Key::new(Table::Conversations, listed(connection, shard(id.as_str())), format!("ERASING#{id}"))
 }
 
 pub(crate) fn messages(id: &ConversationId) -> String {
@@ -197,8 +205,10 @@ mod tests {
             (format!("phone {c} {at}"), address(&connection_id, &phone)),
             (format!("bsuid {c} {at}"), address(&connection_id, &bsuid)),
             (format!("conversation {v}"), conversation(&conversation_id)),
+            (format!("contact {v}"), contact(&conversation_id)),
             (format!("activity {c} {at} {v}"), activity(&connection_id, at, &conversation_id)),
             (format!("owed {c} {v}"), owed(&connection_id, &conversation_id)),
+            (format!("erasing {c} {v}"), erasing(&connection_id, &conversation_id)),
             (format!("message {v} {n} {w} {at}"), message(&key)),
             (format!("body {v} {n} {w} {at}"), body(&key)),
             (format!("reaction {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "reaction")),

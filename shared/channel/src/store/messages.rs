@@ -368,6 +368,8 @@ pub enum MessageItem {
         /// As JSON.
         json: String,
     },
+    /// The shell of a message whose data were erased: that there was one, so that no repeat of Meta's makes it anew.
+    Shell,
 }
 
 impl MessageItem {
@@ -378,7 +380,7 @@ impl MessageItem {
                 let names = it.campaign.as_ref().map_or(0, String::len) + it.template.as_ref().map_or(0, |it| it.name.as_str().len());
                 Some((&mut it.content, INLINE_CONTENT.saturating_sub(names.saturating_sub(NAMES))))
             }
-            Self::Body { .. } => None,
+            Self::Body { .. } | Self::Shell => None,
         }
     }
 
@@ -387,7 +389,7 @@ impl MessageItem {
     pub fn direction(&self) -> Direction {
         match self {
             Self::Inbound(_) => Direction::Inbound,
-            Self::Outbound(_) | Self::Body { .. } => Direction::Outbound,
+            Self::Outbound(_) | Self::Body { .. } | Self::Shell => Direction::Outbound,
         }
     }
 }
@@ -570,6 +572,7 @@ impl Store {
     ) -> Result<Option<Outbound>, StoreError> {
         let phase = if held { Phase::Held } else { Phase::Accepted };
         let update = Update::existing()
+            .when("direction", &"outbound")?
             .set("phase", &phase)?
             .set_first(&format!("attempt_{attempt}.accepted_at"), &at)?
             .set_first(&format!("attempt_{attempt}.wamid"), wamid)?;
@@ -812,6 +815,7 @@ impl Store {
                 let Some(key) = message_key(part, sk.strip_suffix("#BODY").unwrap_or(&sk)) else { continue };
                 match item {
                     MessageItem::Body { json } => bodies.push((key, json)),
+                    MessageItem::Shell => {}
                     item => found.push((key, item)),
                 }
             }
@@ -831,7 +835,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn erase(&self, key: &MessageKey) -> Result<(), StoreError> {
-        let update = Update::existing().set("erased", &true)?.remove("event");
+        let update = Update::existing().when("direction", &"inbound")?.set("erased", &true)?.remove("event");
         self.updated(key, update).await?;
         self.dynamo.delete(&keys::body(key)).await
     }
@@ -904,7 +908,7 @@ enum Value<'a> {
     Time(Timestamp),
 }
 
-fn message_key(conversation: &ConversationId, sort_key: &str) -> Option<MessageKey> {
+pub(super) fn message_key(conversation: &ConversationId, sort_key: &str) -> Option<MessageKey> {
     let (at, id) = sort_key.split_once('#')?;
     let at = Timestamp::from_millis(at.parse().ok()?);
     Some(MessageKey { conversation: conversation.clone(), at, id: MessageId::parse(id).ok()? })

@@ -9,6 +9,7 @@ mod claims;
 mod config;
 mod conversations;
 mod dynamo;
+mod erasures;
 mod idempotency;
 mod keys;
 mod leases;
@@ -18,8 +19,9 @@ mod templates;
 pub use checks::{Callback, Checked, CheckedNumber, Verdict};
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection, can_send_as};
-pub use conversations::{Active, Addressed, Stored};
+pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
+pub use erasures::Wiped;
 pub use idempotency::Asked;
 pub use leases::Leased;
 pub use messages::{

@@ -1,5 +1,6 @@
 //! The first step of a job, alone: its connection, its template, its customer's conversation. What cannot go out ends here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::jobs::{Author, Happened, TemplateSend, To};
 use crate::outbox::{AHEAD, Draft, NOT_RUNNING_AGAIN, Outcome, writer};
 use crate::queues::QueueError;
 use crate::redelivery::{Delivery, Prepared, Progress};
+use crate::resends::KeptTemplate;
+use crate::sending::fill;
 use crate::store::{MessageItem, Outbound, StoreError, Stored, TemplateUsed, Writer};
 use crate::{connections, people};
 
@@ -62,8 +65,13 @@ impl Templates<'_> {
             Checked::Filled(it) => Ok(*it),
             Checked::Refused(it) => Err(it),
         };
-        let Some(stored) = self.conversation(&job, &id, checked.is_ok()).await? else {
-            let refusal = checked.err().unwrap_or(Refusal::UnknownConversation);
+        let Some(stored) = self.conversation(&job, &id, at, checked.is_ok()).await? else {
+            let unknown = match &job.to {
+                To::Conversation(_) => Refusal::UnknownConversation,
+                // One is begun for an address, unless its data were erased since the job was made.
+                To::Phone(_) | To::Bsuid(_) => Refusal::Erased,
+            };
+            let refusal = checked.err().unwrap_or(unknown);
             return self.refuse_unkept(&job, &refusal, now).await;
         };
         self.admit(job, known, (id, at), checked, stored, delivery).await
@@ -174,16 +182,17 @@ impl Templates<'_> {
         if let Some(status) = template.refused_status() {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
         }
-        let participant = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
-        let filled = template.template.fill(&job.values, &participant, now).and_then(|it| {
-            let problems = meta::templates::check(&it);
-            if problems.is_empty() { Ok(it) } else { Err(problems) }
-        });
-        Ok(match filled {
+        let participant: BTreeMap<String, String> = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
+        Ok(match fill(&template.template, &job.values, &participant, now) {
             Ok(filled) => {
                 // Nobody reads a login code later on.
                 let is_code = *filled.category() == Category::Authentication;
-                let content = if is_code { body(&template.template.blank_preview()) } else { body(filled.preview()) };
+                let kept = if is_code {
+                    KeptTemplate { preview: template.template.blank_preview(), values: None }
+                } else {
+                    KeptTemplate { preview: filled.preview().clone(), values: Some(job.values.with_fields(&participant)) }
+                };
+                let content = body(&kept);
                 Checked::Filled(Box::new((filled, content)))
             }
             Err(problems) => Checked::Refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() }),
@@ -191,7 +200,7 @@ impl Templates<'_> {
     }
 
     /// The customer's conversation; begun if there is none and `begins`.
-    async fn conversation(&self, job: &TemplateSend, id: &MessageId, begins: bool) -> Result<Option<Stored>, StoreError> {
+    async fn conversation(&self, job: &TemplateSend, id: &MessageId, at: Timestamp, begins: bool) -> Result<Option<Stored>, StoreError> {
         let customer = match &job.to {
             To::Conversation(id) => {
                 let found = self.store.conversation(id).await?;
@@ -203,7 +212,7 @@ impl Templates<'_> {
         let Some(customer) = customer else { return Ok(None) };
         if begins {
             // Our own wish to write is no evidence of Meta's that the address is theirs: any of that is newer.
-            return people::home(self.store, &job.connection, &customer, id.as_str(), Timestamp::default()).await.map(Some);
+            return people::home(self.store, &job.connection, &customer, id.as_str(), at, Timestamp::default()).await;
         }
         people::find_stored(self.store, &job.connection, &customer).await
     }
@@ -212,6 +221,7 @@ impl Templates<'_> {
         let author = job.author.as_ref().map_or(Writer::Campaign, writer);
         let mut message = Outbound::draft(job.connection.clone(), "template", String::new(), author);
         message.template = Some(TemplateUsed { name: job.template.clone(), language: job.language.clone() });
+        message.resends = job.resends.as_deref().and_then(|it| MessageKey::parse(it).ok());
         message.campaign = job.campaign.as_ref().map(|it| it.as_str().to_owned());
         message.once = job.once.as_ref().map(|it| hash(&["once", it.as_str()]));
         message

@@ -66,7 +66,8 @@ impl World {
     #[must_use]
     pub fn control(&self, access: Access) -> Handles {
         let Self { template, dynamo, sqs: engine, clock, .. } = self;
-        let parts = Parts { template, dynamo, engine, clock, graph_url: "", graph_timeout: std::time::Duration::ZERO };
+        let parts =
+            Parts { template, dynamo, engine, clock, graph_url: "", graph_timeout: std::time::Duration::ZERO, webhook_url: String::new() };
         Handles::over(parts.store("control"), parts.queues("control"), vault(), access)
     }
 }

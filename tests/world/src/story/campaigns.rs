@@ -99,10 +99,12 @@ impl World {
     /// The demo connection has a conversation with this customer, from this number, in which nothing was said yet.
     pub async fn begins_conversation(&self, phone: &str, number: &str) {
         let customer = Customer::known_by(Some(Phone::parse(phone).expect("a phone number")), None).expect("an address");
-        let mut stored =
-            people::home(&self.store, &connection_id(), &customer, phone, Timestamp::default()).await.expect("the store answers");
+        let mut stored = people::home(&self.store, &connection_id(), &customer, phone, self.now(), Timestamp::default())
+            .await
+            .expect("the store answers");
+        let stored = stored.as_mut().expect("nothing was erased");
         stored.conversation.sender = Some(Sender { number: NumberId::parse(number).expect("an id"), at: Timestamp::default() });
-        assert!(self.store.keep_conversation(&mut stored).await.expect("the store answers"), "it is new");
+        assert!(self.store.keep_conversation(stored).await.expect("the store answers"), "it is new");
     }
 
     /// A number may send so many messages a second, as Meta says and as we remember.

@@ -1,10 +1,11 @@
 //! More of what happens in stories, and more of what they look at: the history that is kept, the window in both books, refusals.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use channel::erasure::{self, Begun};
 use channel::jobs::Happened;
 use channel::store::{MessageItem, Outbound, RemarkKind, Writer};
 use domain::conversation::{Answerer, Unanswered};
-use domain::ids::{AgentId, MessageId, MessageKey, NumberId, Wamid};
+use domain::ids::{AgentId, ConversationId, MessageId, MessageKey, NumberId, TenantId, Wamid};
 use domain::message::{Content, Event, Preference};
 use domain::refusal::Retry;
 use domain::time::Timestamp;
@@ -17,6 +18,9 @@ use crate::orders;
 use crate::wire::Call;
 
 use super::{APP, APP_SECRET, World, connection_id, words};
+
+/// More often than any story lets the store fail.
+const ASKED_AT_MOST: usize = 5;
 
 /// A refusal that the feed told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +86,30 @@ impl World {
         let conversation = self.conversation(who).await;
         let turns = self.turns();
         turns.iter().filter(|it| conversation.everywhere().any(|part| *part == it.conversation)).map(|it| words(&it.content)).collect()
+    }
+
+    /// An operator erases a customer's data.
+    pub async fn erases(&self, id: &ConversationId) -> Begun {
+        let tenant = TenantId::parse("demo").expect("an id");
+        // Asked again until it is taken, as whoever is asked to erase somebody would.
+        for _ in 0..ASKED_AT_MOST {
+            if let Ok(it) = erasure::begin(&self.store, &self.queues, &tenant, id, self.now()).await {
+                return it;
+            }
+        }
+        panic!("the store does not answer");
+    }
+
+    /// Everything that lies in tables and queues, dead letters too, as text.
+    ///
+    /// # Panics
+    /// When the engine's tables cannot be read.
+    #[must_use]
+    pub fn everything(&self) -> Vec<String> {
+        let tables = self.dynamo.dump().expect("the engine answers");
+        let items = tables.into_values().flatten().map(|it| it.to_string());
+        let bodies = self.sqs.names().into_iter().flat_map(|it| self.sqs.bodies(&it));
+        items.chain(bodies).collect()
     }
 
     /// The refusals that the feed told, in order.
@@ -199,7 +227,7 @@ fn line(item: &MessageItem) -> String {
             None => "> [unreadable]".to_owned(),
         },
         MessageItem::Outbound(it) => format!("< {} ({}, {:?})", ours(it), author(&it.author), it.state()),
-        MessageItem::Body { .. } => "[body]".to_owned(),
+        MessageItem::Body { .. } | MessageItem::Shell => "[body]".to_owned(),
     }
 }
 

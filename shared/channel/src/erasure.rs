@@ -1,0 +1,132 @@
+//! Erasing a customer's data: at once for whoever looks, within minutes in the tables, and so that nothing of Meta's repeats brings it back.
+//!
+//! First the conversation is listed as being erased, then its addresses are marked, then its state becomes an empty shell: from there on it
+//! is gone for every use-case. What is queued for it finds no conversation and is refused (a reply, a template) or dropped (what the customer
+//! or Meta said before). What comes later begins a new conversation. Then its items are wiped, slice by slice, those of its parts too; and
+//! once more after [`SETTLED_FOR`], when no function runs any longer that had read the conversation before. The list goes on with what a
+//! crash left.
+//!
+//! Not in reach: a turn that lies in `turns.fifo` and what an agent made of it are the agent runtime's; `quarantine` and the dead letters
+//! hold what came for up to fourteen days; the feed holds ids only.
+
+use std::time::Duration;
+
+use domain::conversation::Erased;
+use domain::ids::{ConnectionId, ConversationId, TenantId};
+use domain::time::Timestamp;
+
+use crate::SendError;
+use crate::feed::body;
+use crate::jobs::{Probe, V1};
+use crate::queues::{Entry, Queue, Queues};
+use crate::redelivery::Progress;
+use crate::store::{Found, RACES, Store, StoreError, Stored};
+
+/// The field of a probe that goes on with an erasure; its value is the conversation.
+pub const FIELD: &str = "erase";
+/// No function runs for longer: what one that had read the conversation before still wrote is there by then.
+const SETTLED_FOR: Duration = Duration::from_mins(10);
+/// So many items are erased in one go, which is well within the function's time.
+const ITEMS: usize = 500;
+/// So many conversations are gone on with in one walk.
+const CONVERSATIONS: usize = 20;
+
+/// What became of the wish to erase a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It is gone for whoever looks; its items follow.
+    Erased,
+    /// There is no such conversation, or nothing is left of it.
+    NoConversation,
+}
+
+/// Erases a conversation as of now. Asked again, it goes on with what it began.
+///
+/// # Errors
+/// [`SendError`]: asked again, it goes on; and so does the schedule, once it is listed.
+pub async fn begin(store: &Store, queues: &Queues, tenant: &TenantId, id: &ConversationId, now: Timestamp) -> Result<Begun, SendError> {
+    let (stored, at) = match store.find_conversation(id).await? {
+        Found::Live(it) => (it, now),
+        Found::Shell(it, erased) => (it, erased.at),
+        Found::Nothing => return Ok(Begun::NoConversation),
+    };
+    let (connection, id) = (&stored.conversation.connection, &stored.conversation.id);
+    let at = store.list_erasing(connection, id, at).await?;
+    shut(store, id, at).await?;
+    let probe = Probe {
+        v: V1,
+        tenant: tenant.clone(),
+        connection: connection.clone(),
+        heard_at: now,
+        field: FIELD.to_owned(),
+        waba: None,
+        number: None,
+        value: id.to_string(),
+    };
+    queues.send(Queue::Probes, vec![Entry { body: body(&probe), group: None, deduplication: None }]).await?;
+    Ok(Begun::Erased)
+}
+
+/// Marks the addresses of a conversation, and leaves a shell of its state; what is a shell already stays as it is.
+async fn shut(store: &Store, id: &ConversationId, at: Timestamp) -> Result<(), StoreError> {
+    for _ in 0..RACES {
+        let Found::Live(stored) = store.find_conversation(id).await? else { return Ok(()) };
+        let Some(erased) = stored.conversation.clone().shell(at).erased else { return Ok(()) };
+        mark_addresses(store, &stored, &erased).await?;
+        if store.keep_shell(&stored, &erased).await? {
+            return Ok(());
+        }
+    }
+    Err(StoreError::Contended { what: "conversation" })
+}
+
+/// Before the shell is written, which does not name them any more.
+async fn mark_addresses(store: &Store, stored: &Stored, erased: &Erased) -> Result<(), StoreError> {
+    for it in &stored.conversation.addresses {
+        store.erase_address(stored, &it.address, erased).await?;
+    }
+    Ok(())
+}
+
+/// Goes on with an erasure: a slice of it, or the last look at it. What is not on the list is done.
+///
+/// # Errors
+/// [`StoreError`]: the next delivery, or the schedule, goes on.
+pub async fn go_on(store: &Store, connection: &ConnectionId, id: &ConversationId, now: Timestamp) -> Result<Progress, StoreError> {
+    let Some(at) = store.erasing(connection, id).await? else { return Ok(Progress::Done) };
+    shut(store, id, at).await?;
+    let parts = match store.find_conversation(id).await? {
+        Found::Live(it) | Found::Shell(it, _) => it.conversation.everywhere().cloned().collect(),
+        Found::Nothing => vec![id.clone()],
+    };
+    let mut left = ITEMS;
+    for part in &parts {
+        let wiped = store.wipe(part, at, left).await?;
+        left -= wiped.items;
+        if !wiped.is_all {
+            return Ok(Progress::Wait(Duration::ZERO));
+        }
+        store.expire_part(part, at).await?;
+    }
+    let settles_at = at.plus(SETTLED_FOR);
+    if now < settles_at {
+        return Ok(Progress::Wait(settles_at.since(now)));
+    }
+    store.unlist_erasing(connection, id, at).await?;
+    Ok(Progress::Done)
+}
+
+/// Goes on with what a crash left of the erasures of a connection. How many of them are not done.
+///
+/// # Errors
+/// [`StoreError`]: the next walk goes on.
+pub async fn walk(store: &Store, connection: &ConnectionId, now: Timestamp) -> Result<usize, StoreError> {
+    let listed = store.listed_erasing(connection).await?;
+    let mut left = listed.len().saturating_sub(CONVERSATIONS);
+    for id in listed.iter().take(CONVERSATIONS) {
+        if go_on(store, connection, id, now).await? != Progress::Done {
+            left += 1;
+        }
+    }
+    Ok(left)
+}
