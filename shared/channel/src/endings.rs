@@ -46,10 +46,13 @@ pub(crate) fn unconfirmed() -> Ending {
 
 /// Meta's title and details, as a person reads them.
 pub(crate) fn note(fault: &Fault) -> String {
-    match (&fault.title, &fault.details) {
-        (Some(title), Some(details)) if !details.contains(title.as_str()) => format!("{title}: {details}"),
+    // The title of an answer begins with the code, which stands beside the note anyway.
+    let code = format!("(#{}) ", fault.code);
+    let title = fault.title.as_deref().map(|it| it.strip_prefix(&code).unwrap_or(it));
+    match (title, &fault.details) {
+        (Some(title), Some(details)) if !details.contains(title) => format!("{title}: {details}"),
         (_, Some(details)) => details.clone(),
-        (Some(title), None) => title.clone(),
+        (Some(title), None) => title.to_owned(),
         (None, None) => format!("Meta's code {}", fault.code),
     }
 }

@@ -12,7 +12,7 @@ use crate::ids::{ConnectionId, Malformed, hash};
 /// It is a person's: it is never printed by [`fmt::Debug`], and has no `Display`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("pattern" = "^\\+?[0-9]{5,20}$"))]
+#[schemars(with = "String", extend("pattern" = "^\\+?[ ().-]*([0-9][ ().-]*){5,20}$"))]
 pub struct Phone(String);
 
 impl Phone {

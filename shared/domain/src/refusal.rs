@@ -142,7 +142,9 @@ impl Refusal {
                 "WhatsApp delivers no more marketing to this customer for now. Send it again later, or wait until they write.".to_owned()
             }
             Self::Duplicate => "This customer has had this step of the campaign. Nothing was sent again.".to_owned(),
-            Self::Expired => "The job came after the time until which it was worth sending. Send it with a later `not_after`.".to_owned(),
+            Self::Expired => {
+                "The job came after the time until which it was worth sending. Send it under a new id, with a later `not_after`.".to_owned()
+            }
             Self::TemplateMissing => {
                 "There is no such template in this language. Check name and language in WhatsApp Manager, then send again.".to_owned()
             }

@@ -1,10 +1,13 @@
 //! Templates: from the right number, once, and never a second unanswered one within a day.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use channel::Fence;
 use channel::jobs::{Author, Happened, TemplateSend, To};
-use channel::store::{Claim, MessageItem, Outbound, StoredConnection, Writer};
+use channel::store::{Claim, Ending, MessageItem, Outbound, Store, StoredConnection, Tables, Writer};
 use domain::connection::Connection;
 use domain::conversation::Standing;
 use domain::customer::{Bsuid, Customer, Phone};
@@ -16,6 +19,7 @@ use domain::template::{TemplateName, Texts, Value, Values};
 use meta_sim::{Fault, Limits, Mode, demo_templates};
 use world::mapping::Freely;
 use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
+use world::wire::{self, Rule};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
@@ -298,12 +302,15 @@ async fn a_step_of_a_campaign_reaches_a_customer_once_whatever_the_job() {
         world.pass(MINUTE).await;
         world.campaigns(&step(2)).await;
         world.pass(MINUTE).await;
+        world.campaigns(&step(4)).await;
+        world.pass(MINUTE).await;
+        assert_eq!(world.codes(), ["132007", "duplicate"], "a step that was had is no matter of waiting");
         world.agent_is_silent();
         world.writes(ANA, "thank you");
         world.settle().await;
         world.campaigns(&step(3)).await;
         world.pass(MINUTE).await;
-        assert_eq!(world.codes(), ["132007", "duplicate"]);
+        assert_eq!(world.codes(), ["132007", "duplicate", "duplicate"]);
         assert_eq!(world.screen(ANA).len(), 2);
     })
     .await;
@@ -447,12 +454,14 @@ async fn a_body_that_breaks_the_schema_is_told_with_its_place_and_kept() {
     let mut body = serde_json::to_value(world.offer(ANA, 1)).expect("JSON");
     body["values"]["body"] = serde_json::json!("not a list");
     body["campaign"] = serde_json::json!("spring");
-    world.enqueue(channel::queues::Queue::TemplateSends, None, vec![body.to_string(), "{}".to_owned()]).await;
+    let mut other = serde_json::to_value(world.offer(ANA, 2)).expect("JSON");
+    other["id"] = serde_json::json!("8c1f8d0e-7f3b-4c2a-9a55-0d7c4ea2f001");
+    world.enqueue(channel::queues::Queue::TemplateSends, None, vec![body.to_string(), "{}".to_owned(), other.to_string()]).await;
     world.settle().await;
-    let told = world.refusals();
-    assert_eq!((told.len(), told[0].code.as_str()), (1, "invalid"));
-    assert!(told[0].note.starts_with("values.body: "), "{}", told[0].note);
-    assert_eq!(world.lying_in("TemplateSendsDeadLetters").len(), 2);
+    let mut notes: Vec<String> = world.refusals().into_iter().map(|it| format!("{} {}", it.code, it.note)).collect();
+    notes.sort();
+    assert!(notes[0].starts_with("invalid id: ") && notes[1].starts_with("invalid values.body: ") && notes.len() == 2, "{notes:?}");
+    assert_eq!(world.lying_in("TemplateSendsDeadLetters").len(), 3);
 }
 
 #[tokio::test]
@@ -467,7 +476,7 @@ async fn what_leads_nowhere_is_refused_with_its_reason() {
         TemplateSend { tenant: domain::ids::TenantId::parse("other").expect("an id"), ..world.offer(ANA, 2) },
         missing,
         TemplateSend { to: To::Conversation(conversation), ..world.offer(ANA, 4) },
-        TemplateSend { id: "7".to_owned(), ..world.offer(ANA, 5) },
+        TemplateSend { resends: Some("7".to_owned()), ..world.offer(ANA, 5) },
         TemplateSend { author: Some(Author::Agent(domain::ids::AgentId::parse("stranger").expect("an id"))), ..world.offer(ANA, 6) },
     ] {
         world.campaigns(&job).await;
@@ -664,4 +673,50 @@ async fn a_hundred_campaigns_for_one_customer_are_one_send() {
     assert!(refused.iter().all(|it| it.1 == Some(conversation.clone()) && it.2 == "awaiting_reply"));
     let kept = world.store.newest_messages([&conversation], 200).await.expect("the store answers");
     assert_eq!(kept.iter().filter(|it| matches!(&it.1, MessageItem::Outbound(it) if it.number.is_some())).count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_reserved_and_never_sent_is_given_back_with_its_refusal() {
+    let world = World::new().await;
+    // The address and the conversation are written; the claim is not.
+    world.dynamo.faults().add(Rule::every(wire::Fault::InternalError).by("templates").of("PutItem").after(2));
+    world.campaigns(&world.offer(ANA, 1)).await;
+    world.settle().await;
+    assert!(world.conversation(ANA).await.unanswered.is_some(), "it is reserved");
+    world.dynamo.faults().clear();
+    world.stop().await;
+    world.pass(MINUTE * 12).await;
+    assert_eq!(world.codes(), ["not_running"]);
+    assert_eq!((world.conversation(ANA).await.unanswered, world.accepted().1), (None, 0));
+}
+
+#[tokio::test]
+async fn a_claim_that_the_client_repeats_because_its_answer_was_lost_is_its_own() {
+    let world = World::new().await;
+    let config = world.dynamo.sdk_config("test").retry_config(RetryConfig::standard().with_initial_backoff(Duration::ZERO)).build();
+    let name = |id: &str| world.template.tables[id].name.clone();
+    let tables = Tables { config: name("ConfigTable"), conversations: name("ConversationsTable"), messages: name("MessagesTable") };
+    let store = Store::new(Client::from_conf(config), tables);
+    let (number, customer) = (NumberId::parse(NUMBER).expect("an id"), Customer::known_by(Phone::parse(ANA).ok(), None).expect("known"));
+    let (id, at) = MessageId::of_job(&world.job_id(1)).expect("a job's id");
+    let key = MessageKey { conversation: ConversationId::parse("c".repeat(22)).expect("22 characters"), at, id };
+    let fence = |claimed_at| Fence { attempt: 1, claimed_at };
+    let lost = |action| world.dynamo.faults().add(Rule::every(wire::Fault::CutAfter).by("test").of(action).times(1));
+    let (first, second) = (world.now(), world.now().plus(SECOND));
+    let claimed =
+        || Outbound::draft(connection_id(), "template", "{}".to_owned(), Writer::Campaign).claimed(number.clone(), customer.clone(), first);
+    lost("PutItem");
+    assert!(matches!(store.claim(&key, claimed()).await, Ok(Claim::Ours)));
+    assert!(matches!(store.claim(&key, claimed()).await, Ok(Claim::Existing(_))), "another's is another's");
+    store.released(&key, fence(first), true).await.expect("the store answers");
+    lost("UpdateItem");
+    assert!(store.reclaim(&key, 1, &number, &customer, second).await.expect("the store answers"));
+    assert!(!store.reclaim(&key, 1, &number, &customer, second).await.expect("the store answers"));
+    lost("UpdateItem");
+    let ending = Ending { code: Some("132007".to_owned()), note: None, retry: Some(Retry::Fix) };
+    for has_ended in [true, false] {
+        let at = if has_ended { second } else { second.plus(SECOND) };
+        let ended = store.ended(&key, (Phase::Sending, Some(fence(second))), Phase::Failed, &ending, at).await;
+        assert_eq!(ended.expect("the store answers").is_some(), has_ended, "what has ended is told once");
+    }
 }

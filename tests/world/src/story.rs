@@ -127,6 +127,9 @@ pub struct World {
     rounds: Cell<u64>,
 }
 
+/// How long we wait for Meta's answer: by the real clock, so longer than a busy machine needs for one that comes.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 impl World {
     /// A world in which everything is delivered once.
     pub async fn new() -> Self {
@@ -145,7 +148,7 @@ impl World {
 
     /// A world with another Meta and, in place of the demo connection, another one to it.
     pub async fn connected(delivery: Delivery, setup: Setup, connection: &NewConnection) -> Self {
-        Self::made(delivery, setup, connection, Settings::meta("v25.0").timeout).await
+        Self::made(delivery, setup, connection, PATIENCE).await
     }
 
     /// A world whose demo connection has so many numbers: [`number`] of 1, of 2, and so on.
@@ -694,7 +697,7 @@ impl Parts<'_> {
         let (base_url, timeout) = (self.graph_url.to_owned(), self.graph_timeout);
         let meta = Settings::meta("v25.0");
         let mark_read_timeout = meta.mark_read_timeout.min(timeout);
-        Settings { base_url, timeout, mark_read_timeout, allow_loopback: true, ..meta }
+        Settings { base_url, connect_timeout: timeout, timeout, mark_read_timeout, allow_loopback: true, ..meta }
     }
 
     fn templates(&self) -> templates::Handles {
@@ -883,8 +886,8 @@ pub fn counts() -> Counts {
 }
 
 /// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
-/// was asked), what was leased, and what is sealed under a fresh nonce.
-const VARIES: [&str; 21] = [
+/// was asked), what was leased, who claimed, and what is sealed under a fresh nonce.
+const VARIES: [&str; 22] = [
     "free_at_us",
     "next",
     "version",
@@ -904,6 +907,7 @@ const VARIES: [&str; 21] = [
     "wamid",
     "secret",
     "previous_secret",
+    "claim",
     "verify_token",
     "access_token",
 ];

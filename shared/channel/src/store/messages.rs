@@ -10,6 +10,7 @@ use domain::template::{Language, TemplateName};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::outbox::Fence;
 
@@ -196,6 +197,9 @@ pub struct Outbound {
     /// How often Meta told us to slow down, since the last attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub throttled: u32,
+    /// Drawn by the call that claimed it: a call that is repeated, because its answer was lost, finds its own claim by this.
+    #[serde(default)]
+    claim: u64,
     /// The first attempt.
     #[serde(default)]
     attempt_1: Attempt,
@@ -243,6 +247,7 @@ impl Outbound {
             phase: Phase::Sending,
             attempt: 0,
             throttled: 0,
+            claim: 0,
             attempt_1: Attempt::default(),
             attempt_2: None,
             ended_at: None,
@@ -516,8 +521,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn claim(&self, key: &MessageKey, outbound: Outbound) -> Result<Claim, StoreError> {
-        match self.put_message(key, MessageItem::Outbound(outbound)).await? {
+        let claim = drawn();
+        match self.put_message(key, MessageItem::Outbound(Outbound { claim, ..outbound })).await? {
             Written::Done => Ok(Claim::Ours),
+            Written::Lost(Some(MessageItem::Outbound(it))) if it.claim == claim => Ok(Claim::Ours),
             Written::Lost(Some(MessageItem::Outbound(it))) => Ok(Claim::Existing(Box::new(it))),
             Written::Lost(_) => Err(StoreError::Contended { what: "message" }),
         }
@@ -541,7 +548,7 @@ impl Store {
             .set("number", number)?
             .set("to", to)?
             .set(&format!("attempt_{attempt}.claimed_at"), &at)?;
-        self.updated(key, update).await
+        self.claimed(key, update).await
     }
 
     /// Claims the second attempt of a reply whose first one may or may not have been sent. False if somebody else was first.
@@ -555,7 +562,17 @@ impl Store {
             .set("attempt", &2)?
             .set("to", to)?
             .set("attempt_2", &Attempt { claimed_at: Some(at), ..Attempt::default() })?;
-        self.updated(key, update).await
+        self.claimed(key, update).await
+    }
+
+    async fn claimed(&self, key: &MessageKey, update: Update) -> Result<bool, StoreError> {
+        let claim = drawn();
+        let updated: Result<MessageItem, Option<MessageItem>> =
+            self.dynamo.update(&keys::message(key), update.set("claim", &claim)?).await?;
+        Ok(match updated {
+            Ok(_) => true,
+            Err(there) => matches!(there, Some(MessageItem::Outbound(it)) if it.claim == claim),
+        })
     }
 
     /// Meta took it. A status may have told so before: what was seen first stays. The message as it is now; `None` if it is gone.
@@ -622,6 +639,8 @@ impl Store {
         let updated: Result<MessageItem, Option<MessageItem>> = self.dynamo.update(&keys::message(key), update).await?;
         Ok(match updated {
             Ok(MessageItem::Outbound(it)) => Some(it),
+            // It was this very call, repeated because its answer was lost.
+            Err(Some(MessageItem::Outbound(it))) if it.phase == to && it.ended_at == Some(at) && it.code == ending.code => Some(it),
             Ok(_) | Err(_) => None,
         })
     }
@@ -632,9 +651,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn take_once(&self, conversation: &Conversation, step: &str, message: &MessageId) -> Result<bool, StoreError> {
         for part in &conversation.parts {
-            let found = self.dynamo.get::<OnceItem>(&keys::once(part, step), Read::Strong).await?;
-            if let Some(it) = found {
-                return Ok(it.value.message == *message);
+            if let Some(holder) = self.once_in(part, step).await? {
+                return Ok(holder == *message);
             }
         }
         let item = OnceItem { message: message.clone() };
@@ -642,6 +660,23 @@ impl Store {
             Written::Done => Ok(true),
             Written::Lost(there) => Ok(there.is_some_and(|it: OnceItem| it.message == *message)),
         }
+    }
+
+    /// The message that has a step of a campaign, wherever in the parts of the conversation that may lie.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn once(&self, conversation: &Conversation, step: &str) -> Result<Option<MessageId>, StoreError> {
+        for part in conversation.everywhere() {
+            if let Some(holder) = self.once_in(part, step).await? {
+                return Ok(Some(holder));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn once_in(&self, part: &ConversationId, step: &str) -> Result<Option<MessageId>, StoreError> {
+        Ok(self.dynamo.get::<OnceItem>(&keys::once(part, step), Read::Strong).await?.map(|it| it.value.message))
     }
 
     /// Gives a step back that a message took, if it still has it.
@@ -894,6 +929,11 @@ impl Store {
         let key = keys::remark(conversation, number, target, kind.name());
         Ok(self.dynamo.get(&key, Read::Strong).await?.map(|it| it.value))
     }
+}
+
+/// Never zero, which is nobody's.
+fn drawn() -> u64 {
+    Uuid::new_v4().as_u64_pair().0 | 1
 }
 
 /// Only while the message is claimed as it was for this send.

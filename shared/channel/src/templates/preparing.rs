@@ -129,7 +129,13 @@ impl Templates<'_> {
             return Ok(Prepared::Ended(Progress::Wait(NOT_RUNNING_AGAIN)));
         }
         let admitted = ready.stored.conversation.admit_template(&ready.wish(), &usable, now).map(drop);
-        if let Err(refusal) = admitted.and_then(|()| reachable(&ready, &ready.stored.conversation).map(drop)) {
+        if let Err(mut refusal) = admitted.and_then(|()| reachable(&ready, &ready.stored.conversation).map(drop)) {
+            // A step that the customer has had stays so, whatever may be sent later.
+            if let (Refusal::AwaitingReply { .. }, Some(step)) = (&refusal, &ready.message.once)
+                && self.store.once(&ready.stored.conversation, step).await?.is_some_and(|it| it != ready.key.id)
+            {
+                refusal = Refusal::Duplicate;
+            }
             return Ok(ended(self.refuse(&ready.draft(), &refusal, now).await?));
         }
         Ok(Prepared::Ready(ready))
@@ -182,6 +188,10 @@ impl Templates<'_> {
         if let Some(status) = template.refused_status() {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
         }
+        if job.resends.as_deref().is_some_and(|it| MessageKey::parse(it).is_err()) {
+            let problem = "resends: is no message; name it as the feed does.".to_owned();
+            return Ok(Checked::Refused(Refusal::Invalid { problems: vec![problem] }));
+        }
         let participant: BTreeMap<String, String> = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
         Ok(match fill(&template.template, &job.values, &participant, now) {
             Ok(filled) => {
@@ -195,7 +205,7 @@ impl Templates<'_> {
                 let content = body(&kept);
                 Checked::Filled(Box::new((filled, content)))
             }
-            Err(problems) => Checked::Refused(Refusal::Invalid { problems: problems.iter().map(ToString::to_string).collect() }),
+            Err(problems) => Checked::Refused(Refusal::Invalid { problems: problems.iter().map(|it| format!("{it}.")).collect() }),
         })
     }
 
@@ -296,8 +306,7 @@ enum Checked {
 /// The job's id and own time. A time ahead of ours would stand at the end of its conversation until then.
 fn identify(job: &TemplateSend, now: Timestamp) -> Result<(MessageId, Timestamp), Refusal> {
     let invalid = |problem: &str| Refusal::Invalid { problems: vec![problem.to_owned()] };
-    let (id, at) =
-        MessageId::of_job(&job.id).map_err(|_| invalid("id: is no UUIDv7; make one, and use it again only for the same template send."))?;
+    let (id, at) = MessageId::of_job(&job.id).map_err(|_| invalid("id: is no UUIDv7; make one."))?;
     if at > now.plus(AHEAD) {
         return Err(invalid("id: its time is more than five minutes ahead; set the sender's clock."));
     }

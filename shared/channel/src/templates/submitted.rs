@@ -1,6 +1,6 @@
 //! A body of `template-sends` as it is read: the job, or what is wrong with it, where it can be told to somebody.
 
-use domain::ids::{ConnectionId, TenantId};
+use domain::ids::{ConnectionId, MessageId, TenantId};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -34,13 +34,17 @@ impl<'de> Deserialize<'de> for Submitted {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let body = Value::deserialize(deserializer)?;
         match serde_path_to_error::deserialize::<_, TemplateSend>(&body) {
-            Ok(job) => Ok(Self::Job(Box::new(job))),
-            Err(error) => {
-                let problem = problem(&error.path().to_string(), &error.inner().to_string());
-                broken(&body, problem).map(Self::Broken).ok_or_else(|| serde::de::Error::custom("no job, and nobody to tell"))
-            }
+            Ok(job) => match MessageId::of_job(&job.id) {
+                Ok(_) => Ok(Self::Job(Box::new(job))),
+                Err(malformed) => told(&body, problem("id", &malformed.to_string())),
+            },
+            Err(error) => told(&body, problem(&error.path().to_string(), &error.inner().to_string())),
         }
     }
+}
+
+fn told<E: serde::de::Error>(body: &Value, problem: String) -> Result<Submitted, E> {
+    broken(body, problem).map(Submitted::Broken).ok_or_else(|| E::custom("no job, and nobody to tell"))
 }
 
 fn broken(body: &Value, problem: String) -> Option<Broken> {
@@ -56,7 +60,7 @@ fn broken(body: &Value, problem: String) -> Option<Broken> {
 
 /// Most words of the decoder quote what they found, which may be a person's. Those about members and expectations do not.
 fn problem(path: &str, words: &str) -> String {
-    let path = if path == "." { "the body" } else { path };
+    let path = if path == "." { "the job" } else { path };
     let is_plain = ["missing field", "not a ", "version "].iter().any(|it| words.starts_with(it));
     let words = if is_plain { words } else { "is not as the schema says" };
     format!("{path}: {words}; see template-sends.v1.json.")
@@ -86,6 +90,7 @@ mod tests {
     #[test]
     fn what_breaks_the_schema_is_told_with_its_place_and_without_its_value() {
         for (pointer, value, problem) in [
+            ("id", json!("8c1f8d0e-7f3b-4c2a-9a55-0d7c4ea2f001"), "id: not a job id: expected a UUIDv7"),
             ("to", json!({ "phone": "secret-words" }), "to.phone: not a phone number: expected 5 to 20 digits with the country code"),
             ("to", json!({ "pigeon": "secret-words" }), "to: is not as the schema says"),
             ("values", json!({ "body": [1] }), "values.body: is not as the schema says"),
@@ -103,7 +108,7 @@ mod tests {
         let mut body = job();
         body.as_object_mut().expect("an object").remove("language");
         let Submitted::Broken(it) = read(&body) else { panic!("it is broken") };
-        assert_eq!(it.problem, "the body: missing field `language`; see template-sends.v1.json.");
+        assert_eq!(it.problem, "the job: missing field `language`; see template-sends.v1.json.");
     }
 
     #[test]
