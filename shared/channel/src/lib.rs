@@ -27,6 +27,8 @@ pub mod preferences;
 pub mod queues;
 pub mod redelivery;
 pub mod replies;
+pub mod report;
+pub mod signup;
 pub mod statuses;
 pub mod store;
 pub mod templates;
