@@ -7,14 +7,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use channel::connections::{ConnectionEdit, Edited, StartOptions, Started};
 use channel::erasure;
 use channel::store::MessageItem;
+use channel::vault::Secret;
+use domain::connection::State;
 use domain::status::Phase;
 use futures::future::LocalBoxFuture;
-use meta_sim::{Edit, Inbound};
+use meta_sim::{App, Edit, Inbound};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, LOGIN, OFFER, REMINDER};
-use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
+use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
 use world::wire::{Fault, Faults, Rule};
 
 use crate::difference;
@@ -74,6 +77,13 @@ async fn dies_everywhere(functions: &[&str], story: Story) {
 fn seen(world: &World) -> Value {
     let mut outcome = world.outcome();
     let tables = outcome["tables"].as_object_mut().expect("tables");
+    for it in tables.values_mut().filter_map(Value::as_array_mut) {
+        // When a line was written is a time of our own clock, what it says is not.
+        for line in it.iter_mut().filter_map(|it| it["sk"].get_mut("S")).filter(|it| it.as_str().is_some_and(|it| it.starts_with("LOG#"))) {
+            *line = line.as_str().and_then(|it| it.rsplit('#').next()).map(|it| format!("LOG#{it}")).into();
+        }
+        it.sort_by_key(|it| format!("{} {}", it["pk"]["S"], it["sk"]["S"]));
+    }
     for it in tables.values_mut().filter_map(Value::as_array_mut).flatten() {
         let Some(item) = it.as_object_mut() else { continue };
         // When a conversation was listed as active, or as having owed turns, is a time of our own clock.
@@ -335,6 +345,38 @@ async fn wherever_a_function_dies_an_erasure_ends_and_what_is_written_later_is_k
 }
 
 #[tokio::test]
+async fn wherever_a_function_dies_a_start_goes_on_and_claims_what_it_confirmed_once() {
+    dies_everywhere(&["health"], |world| {
+        Box::pin(async {
+            world.agent_is_silent();
+            world.writes(ANA, "hello");
+            world.pass(Duration::from_secs(10)).await;
+            world.stop().await;
+            world.writes(ANA, "are you there?");
+            world.settle().await;
+            let numbers = |ids: &[&str]| ConnectionEdit {
+                numbers: Some(ids.iter().map(|it| (*it).to_owned()).collect()),
+                app_secret: Some(Secret::new("rotated-secret-0123")),
+                ..ConnectionEdit::default()
+            };
+            assert!(matches!(world.edits(&numbers(&[OTHER_NUMBER])).await, Edited::Done(_)));
+            assert!(matches!(world.edits(&numbers(&[NUMBER, OTHER_NUMBER])).await, Edited::Done(_)));
+            world.meta.put_app(App { secret: "rotated-secret-0123".to_owned(), ..world.meta.app(APP).expect("there") });
+            assert_eq!(world.starts(&connection_id(), StartOptions::default()).await, Started::Starting);
+            passes(world).await;
+            // The schedule takes off the list what is owed no more; a look that dies is made up for by the next.
+            for _ in 0..2 {
+                world.schedule_all().await;
+                passes(world).await;
+            }
+            assert_eq!(world.state(&connection_id()).await, State::Running);
+            assert_eq!(world.words_told(), ["hello", "are you there?"]);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn wherever_whoever_erases_dies_asking_again_erases() {
     let whole = |world: &World| world.everything().iter().any(|it| it.contains("an old word") || it.contains(ANA));
     for engine in [Engine::DynamoDb, Engine::Sqs] {
@@ -358,4 +400,41 @@ async fn wherever_whoever_erases_dies_asking_again_erases() {
             assert!(!whole(&world), "it died at call {call} to {engine:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_a_start_that_meta_refuses_is_told_as_such() {
+    dies_everywhere(&["health"], |world| {
+        Box::pin(async {
+            world.stop().await;
+            world.meta.expire_token(ACCESS_TOKEN);
+            world.starts(&connection_id(), StartOptions::default()).await;
+            passes(world).await;
+            assert_eq!(world.state(&connection_id()).await, State::Error);
+            let told = world.events().into_iter().map(|it| serde_json::to_value(it).expect("JSON"));
+            assert_eq!(told.filter(|it| it["state"] == "ERROR").count(), 1, "told once, and told");
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_the_schedule_finds_what_has_changed() {
+    dies_everywhere(&["health"], |world| {
+        Box::pin(async {
+            world.clock.advance(Duration::from_secs(10));
+            let expires_at_ms = world.now().plus(Duration::from_hours(50)).as_millis();
+            world.meta.change_token(ACCESS_TOKEN, |it| it.expires_at_ms = Some(expires_at_ms));
+            world.meta.change_account(WABA, |it| it.subscribed.clear()).expect("there");
+            // A look of the schedule that dies is made up for by the next.
+            for _ in 0..2 {
+                world.schedule_all().await;
+                passes(world).await;
+            }
+            assert_eq!(world.state(&connection_id()).await, State::Running);
+            let told = world.events().into_iter().map(|it| serde_json::to_value(it).expect("JSON"));
+            assert_eq!(told.filter(|it| it["type"] == "connection.warning").count(), 1);
+        })
+    })
+    .await;
 }

@@ -65,7 +65,7 @@ pub struct Checks<'a> {
 pub enum Outcome {
     /// It ended: whatever was found is written and told.
     Ended,
-    /// The connection runs from now on.
+    /// The connection runs, as far as was found.
     Runs,
     /// Meta did not answer, or not now: to be asked again.
     Later,
@@ -126,12 +126,14 @@ impl Checks<'_> {
         let now = now.max(began.plus(Duration::from_millis(check.lines + 1)));
         match outcome {
             Ok(connection) => {
-                if !connections::run(self.store, self.queues, &connection.id, began, now).await? {
-                    return Ok(Outcome::Ended);
+                // What was held against its numbers before is forgotten: Meta has just shown them.
+                for number in &connection.numbers {
+                    self.store.clear_number(number, &connection.id).await?;
                 }
                 check.note_numbers(&connection).await?;
                 check.warn_of_expiry().await?;
-                Ok(Outcome::Runs)
+                let runs = connections::run(self.store, self.queues, &connection.id, began, now).await?;
+                Ok(if runs { Outcome::Runs } else { Outcome::Ended })
             }
             Err(Stop::Refused(why)) => {
                 connections::refuse_start(self.store, self.queues, &stored.connection.id, began, &why, now).await?;
@@ -148,12 +150,12 @@ impl Checks<'_> {
         }
     }
 
-    /// Checks a connection that runs: it goes into ERROR if its credentials or its account do not hold any more, or no number can send.
+    /// Checks a connection that runs, for a reason that arose at `heard_at`: it goes into ERROR if its credentials or its account do not hold any more, or no number can send.
     ///
     /// # Errors
     /// [`ConnectionError`]: the next delivery begins again.
-    pub async fn look_again(&self, stored: &StoredConnection, now: Timestamp) -> Result<Outcome, ConnectionError> {
-        let mut check = Check::of(*self, stored, now, now).await?;
+    pub async fn look_again(&self, stored: &StoredConnection, heard_at: Timestamp, now: Timestamp) -> Result<Outcome, ConnectionError> {
+        let mut check = Check::of(*self, stored, heard_at, now).await?;
         let outcome = check.look_again().await;
         let connection = &stored.connection;
         match outcome {
@@ -162,7 +164,7 @@ impl Checks<'_> {
                 check.warn_of_expiry().await?;
                 self.store.note_checked(&connection.id, &check.checked).await?;
                 connections::fail_without_numbers(self.store, self.queues, connection, now).await?;
-                Ok(Outcome::Ended)
+                Ok(Outcome::Runs)
             }
             Err(Stop::Refused(why)) => {
                 self.store.note_checked(&connection.id, &check.checked).await?;
@@ -188,6 +190,7 @@ struct Check<'a> {
     current: Option<Secret>,
     replaces_callback: bool,
     is_start: bool,
+    /// When the start, or the reason to look again, arose: the same however often it is delivered.
     began: Timestamp,
     now: Timestamp,
     lines: u64,
@@ -259,7 +262,7 @@ impl<'a> Check<'a> {
     /// A line of what differs from the check before; of a start always.
     async fn say_changed(&mut self, has_changed: bool, text: &str) -> Result<(), Stop> {
         if !self.is_start && has_changed {
-            self.handles.store.log(&self.connection.id, self.now, text).await?;
+            self.handles.store.log(&self.connection.id, self.began, text).await?;
         }
         self.say(text).await
     }
@@ -526,7 +529,7 @@ impl<'a> Check<'a> {
         let line = match &callback {
             Callback::Elsewhere { host } => points_elsewhere(host),
             Callback::Refused { why } => format!("Meta does not take the callback {ours}: {why}. Messages do not come in."),
-            Callback::Ours | Callback::ByHand => format!("App {app_id} tells us of all that happens, at {ours}."),
+            Callback::Ours | Callback::ByHand => format!("App {app_id} tells us of all that happens."),
         };
         let has_changed = self.before.callback.as_ref() != Some(&callback);
         self.checked.callback = Some(callback);
@@ -560,10 +563,10 @@ impl<'a> Check<'a> {
         let days = expires_at.since(self.now).as_secs().div_ceil(24 * 60 * 60);
         let left = if days == 1 { "one day".to_owned() } else { format!("{days} days") };
         let note = format!("The access token expires within {left}. Replace it, then stop and start the connection.");
-        store.log(&self.connection.id, self.now, &note).await?;
+        store.log(&self.connection.id, self.began, &note).await?;
         let (id, day) = (self.connection.id.clone(), day(self.now).to_string());
         let what = Happened::ConnectionWarning { code: "token_expires".to_owned(), note };
-        feed::tell(queues, &self.connection.tenant, &id, self.now, &["warning", "token_expires", day.as_str()], what).await?;
+        feed::tell(queues, &self.connection.tenant, &id, self.began, &["warning", "token_expires", day.as_str()], what).await?;
         self.checked.warned_at = Some(self.now);
         store.note_checked(&id, &self.checked).await?;
         Ok(())

@@ -1,12 +1,17 @@
 //! The lifecycle of a connection: what starts it, stops it, and what puts it into ERROR.
 
+mod deleting;
 mod fields;
 
-pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, of_connection};
+pub(crate) use deleting::clear_away;
+pub use deleting::delete;
+pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, of_connection};
 pub use fields::{
     ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, create, edit, get, list,
     view,
 };
+
+use std::collections::BTreeMap;
 
 use domain::connection::{Connection, Lifecycle, State};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
@@ -124,6 +129,8 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
         access_token: vault.seal(&new.access_token, &of_connection(&new.id, ACCESS_TOKEN))?,
         pending_app_secret: None,
         replaces_callback: false,
+        problem: None,
+        pins: BTreeMap::new(),
         deleted_at: None,
         version: 1,
     };
@@ -171,7 +178,7 @@ pub async fn start(
     let changed = store
         .change_connection(id, |it| {
             let may_start = matches!(it.connection.lifecycle.state, State::Stopped | State::Error) && it.deleted_at.is_none();
-            may_start.then(|| StoredConnection { replaces_callback: options.replace_callback, ..it.starting(now) })
+            may_start.then(|| StoredConnection { replaces_callback: options.replace_callback, problem: None, ..it.starting(now) })
         })
         .await?;
     let Some(stored) = changed.map(|it| it.connection).filter(|it| it.deleted_at.is_none()) else { return Ok(Started::Unknown) };
@@ -221,19 +228,14 @@ pub async fn stop(store: &Store, queues: &Queues, id: &ConnectionId, now: Timest
     }
 }
 
-/// A connection that is STARTING since `began` runs from `now` on: Meta has confirmed it and its numbers, so what was held against them is
-/// forgotten. False if it was stopped, or started anew, meanwhile.
+/// A connection that is STARTING since `began` runs from `now` on: Meta has confirmed it. False if it was stopped, or started anew, meanwhile.
 ///
 /// # Errors
 /// [`ConnectionError`].
 pub async fn run(store: &Store, queues: &Queues, id: &ConnectionId, began: Timestamp, now: Timestamp) -> Result<bool, ConnectionError> {
     let changed = store.change_connection(id, |it| it.is_starting_since(began).then(|| it.started(now))).await?;
     let Some(it) = changed.filter(|it| it.changed) else { return Ok(false) };
-    let connection = it.connection.connection;
-    for number in &connection.numbers {
-        store.clear_number(number, &connection.id).await?;
-    }
-    tell_running(store, queues, &connection, now).await?;
+    tell_running(store, queues, &it.connection.connection, now).await?;
     Ok(true)
 }
 
@@ -255,11 +257,16 @@ pub(crate) async fn refuse_start(
     why: &str,
     now: Timestamp,
 ) -> Result<(), ConnectionError> {
-    let changed = store.change_connection(id, |it| it.is_starting_since(began).then(|| it.ended(State::Error, now))).await?;
+    let changed = store.change_connection(id, |it| it.is_starting_since(began).then(|| it.failed(why, now))).await?;
     match changed.filter(|it| it.changed) {
-        Some(it) => tell(store, queues, &it.connection.connection, why, now).await,
+        Some(it) => tell_error(store, queues, &it.connection, now).await,
         None => Ok(()),
     }
+}
+
+/// Says why a connection is in ERROR. Saying it twice does no harm: whoever put it there may have crashed before saying it.
+pub(crate) async fn tell_error(store: &Store, queues: &Queues, stored: &StoredConnection, now: Timestamp) -> Result<(), ConnectionError> {
+    tell(store, queues, &stored.connection, stored.problem.as_deref().unwrap_or("Meta refused it."), now).await
 }
 
 /// Meta refused a connection's credentials or account: it goes to ERROR, if it ran, and with the token that was refused.
@@ -277,7 +284,7 @@ pub async fn fail(
     let changed = store
         .change_connection(id, |it| {
             let concerns = it.connection.lifecycle.state == State::Running && it.connection.token_generation == token_generation;
-            concerns.then(|| it.ended(State::Error, now))
+            concerns.then(|| it.failed(why, now))
         })
         .await?;
     // Told again if it is in ERROR already: whoever put it there may have crashed before telling.

@@ -137,6 +137,8 @@ enum Subject {
     Check,
     /// What could not be handed over.
     Owed,
+    /// What is left of a connection that was deleted.
+    Deleted,
     /// A person looks at it.
     Person,
 }
@@ -147,6 +149,7 @@ impl Subject {
             connections::START => Self::Start,
             connections::CHECK => Self::Check,
             connections::OWED => Self::Owed,
+            connections::DELETED => Self::Deleted,
             catalogue::ASKED_FOR => Self::Templates(Why::Person),
             "message_template_status_update" => {
                 let named = templates::named(&probe.value);
@@ -175,7 +178,7 @@ impl Health<'_> {
             return erased.map_err(|source| HealthError::Erasure { source });
         }
         let subject = Subject::of(probe);
-        if matches!(subject, Subject::Start | Subject::Check | Subject::Owed) {
+        if matches!(subject, Subject::Start | Subject::Check | Subject::Owed | Subject::Deleted) {
             return self.check(&subject, probe, delivery, now).await;
         }
         let known = self.directory.connection(&probe.connection, now).await?.filter(|it| it.connection.tenant == probe.tenant);
@@ -206,9 +209,12 @@ impl Health<'_> {
         let turn = self.turns.of(&probe.connection);
         let _turn = turn.lock().await;
         let stored = self.store.connection(&probe.connection).await?;
-        let stored = stored.filter(|it| it.connection.tenant == probe.tenant && it.deleted_at.is_none());
-        let Some(stored) = stored else { return Ok(Progress::Done) };
+        let Some(stored) = stored.filter(|it| it.connection.tenant == probe.tenant) else { return Ok(Progress::Done) };
         let Self { store, queues, vault, graph, settings, .. } = *self;
+        if stored.deleted_at.is_some() {
+            let is_away = connections::clear_away(store, vault, graph, &stored, delivery.receive_count, now).await?;
+            return Ok(if is_away { Progress::Done } else { Progress::Wait(pause(delivery.receive_count)) });
+        }
         let checks = Checks { store, queues, vault, graph, settings };
         let outcome = match (subject, stored.connection.lifecycle.state) {
             (Subject::Start, State::Starting) => checks.start(&stored, now).await?,
@@ -217,7 +223,12 @@ impl Health<'_> {
                 connections::tell_running(store, queues, &stored.connection, now).await?;
                 Outcome::Runs
             }
-            (Subject::Check, State::Running) => checks.look_again(&stored, now).await?,
+            // So of one that it put into ERROR.
+            (Subject::Start | Subject::Check, State::Error) => {
+                connections::tell_error(store, queues, &stored, now).await?;
+                Outcome::Ended
+            }
+            (Subject::Check, State::Running) => checks.look_again(&stored, probe.heard_at, now).await?,
             (Subject::Owed, State::Running) => return self.hand_over(&stored, now).await,
             _ => Outcome::Ended,
         };
@@ -269,7 +280,7 @@ impl Health<'_> {
                 Ok(Ok(()))
             }
             Subject::Numbers => Ok(numbers::read(self.store, self.queues, self.graph, known, probe.heard_at, now).await?),
-            Subject::Start | Subject::Check | Subject::Owed | Subject::Person => Ok(Ok(())),
+            Subject::Start | Subject::Check | Subject::Owed | Subject::Deleted | Subject::Person => Ok(Ok(())),
         }
     }
 

@@ -1,6 +1,9 @@
 //! *Connections*: made, started, watched, edited, stopped and deleted, checked with Meta all along.
 
 use channel::connections::{self, ConnectionDraft, ConnectionEdit, Edited, Field, StartOptions, Started};
+use channel::numbers::{self, SetUp, Step};
+use channel::report::{self, HealthReport};
+use channel::signup::{self, NOT_CONFIGURED, ServerApp, SignUp, SignedUp};
 use channel::store::{Callback, NumberItem, StoredConnection};
 use channel::vault::Secret;
 use domain::connection::State;
@@ -204,21 +207,21 @@ async fn what_meta_refuses_at_the_start_is_an_error_that_says_what_to_do() {
     type Break = fn(&World, &mut ConnectionDraft);
     let table: [(&str, Break); 10] = [
         ("The App secret is not that of app", |_, draft| draft.app_secret = Some(Secret::new("another-secret"))),
-        ("Meta refuses the access token: Error validating access token", |world, _| drop(world.meta.expire_token(NEW_TOKEN))),
-        ("Meta refuses the access token: Error validating access token", |world, _| drop(world.meta.revoke_token(NEW_TOKEN, 460))),
+        ("Meta refuses the access token: Error validating access token", |world, _| assert!(world.meta.expire_token(NEW_TOKEN))),
+        ("Meta refuses the access token: Error validating access token", |world, _| assert!(world.meta.revoke_token(NEW_TOKEN, 460))),
         ("was made for app", |world, _| {
             world.meta.put_app(App::new("200000000000008", "secret"));
             world.meta.put_token(Token::new(NEW_TOKEN, "200000000000008", &[NEW_WABA]));
         }),
         ("lacks the permission whatsapp_business_messaging", |world, _| {
-            world.meta.change_token(NEW_TOKEN, |it| drop(it.scopes.remove("whatsapp_business_messaging")));
+            world.meta.change_token(NEW_TOKEN, |it| it.scopes.retain(|it| it != "whatsapp_business_messaging"));
         }),
         ("has no whatsapp_business_management for account", |world, _| {
             world.meta.change_token(NEW_TOKEN, |it| it.accounts = ["300000000000008".to_owned()].into());
         }),
         ("Meta shows no account", |world, draft| {
             draft.waba = "300000000000008".to_owned();
-            world.meta.change_token(NEW_TOKEN, |it| drop(it.accounts.insert("300000000000008".to_owned())));
+            world.meta.change_token(NEW_TOKEN, |it| it.accounts.extend(["300000000000008".to_owned()]));
         }),
         ("has no number 100000000000008. Enter one or more of its numbers: 100000000000009 (Example Clinic).", |_, draft| {
             draft.numbers = vec!["100000000000008".to_owned()];
@@ -542,4 +545,187 @@ async fn a_secret_is_rotated_under_a_stream_of_webhooks_and_none_is_refused() {
         assert_eq!(world.post_bytes(&path, &late, Some(&sign("rotated-secret-0123"))).await, 200);
     })
     .await;
+}
+
+async fn reported(world: &World, id: &ConnectionId) -> HealthReport {
+    let stored = world.store.connection(id).await.expect("answers").expect("there");
+    report::report(&world.store, &stored, world.now()).await.expect("answers")
+}
+
+/// What a report finds not well, with what it says.
+fn not_well(report: &HealthReport) -> Vec<(&'static str, &str)> {
+    report.checks.iter().filter(|it| !it.ok).map(|it| (it.name, it.why.as_str())).collect()
+}
+
+#[tokio::test]
+async fn the_report_names_what_is_not_well_and_what_to_do() {
+    let world = World::new().await;
+    assets(&world);
+    let id = created(&world, &draft()).await.connection.id;
+    let names: Vec<&str> = not_well(&reported(&world, &id).await).iter().map(|it| it.0).collect();
+    let expected =
+        ["state", "access_token", "app_secret", "account", "subscription", "callback", "number", "agent", "inbound", "templates"];
+    assert_eq!(names, expected);
+    world.meta.change_number(NEW_NUMBER, |it| it.quality_rating = "RED".to_owned()).expect("there");
+    let expires_at_ms = world.now().plus(DAY * 2).as_millis();
+    world.meta.change_token(NEW_TOKEN, |it| it.expires_at_ms = Some(expires_at_ms));
+    assert_eq!(started(&world, &id).await, State::Running);
+    let report = reported(&world, &id).await;
+    let names: Vec<&str> = not_well(&report).iter().map(|it| it.0).collect();
+    assert_eq!(names, ["token_expiry", "number", "agent", "inbound"], "{report:?}");
+    assert!(report.checks.iter().all(|it| it.ok == it.what_to_do.is_none() && !it.why.is_empty()));
+    assert_eq!(report.numbers[0].display.as_deref(), Some("+1 555-010-0009"));
+    assert!(report.checked_at.is_some() && report.state == State::Running);
+    // The demo connection has its agent, and nothing of its own to mend once it was checked.
+    world.schedule_all().await;
+    world.settle().await;
+    assert_eq!(not_well(&reported(&world, &connection_id()).await), []);
+    world.meta.expire_token(world::story::ACCESS_TOKEN);
+    world.sleep(HOUR).await;
+    world.schedule_all().await;
+    world.settle().await;
+    let report = reported(&world, &connection_id()).await;
+    let (name, why) = not_well(&report)[0];
+    assert!(name == "state" && why.starts_with("ERROR: Meta refuses the access token"), "{why}");
+    assert_eq!(not_well(&report)[1].0, "access_token");
+}
+
+#[tokio::test]
+async fn a_deleted_connection_is_gone_at_once_and_meta_is_told() {
+    in_each_way(async |world: &World| {
+        assets(world);
+        let made = created(world, &draft()).await;
+        let (id, acme) = (&made.connection.id, tenant("acme"));
+        assert_eq!(started(world, id).await, State::Running);
+        // Meta does not answer at first.
+        world.meta.fail_calls(&format!("{NEW_WABA}/subscribed_apps"), None, 2);
+        let deleted = connections::delete(&world.store, &world.queues, &tenant("other"), id, world.now()).await.expect("answers");
+        assert!(!deleted, "another tenant has no such connection");
+        assert!(connections::delete(&world.store, &world.queues, &acme, id, world.now()).await.expect("answers"));
+        assert!(connections::get(&world.store, &acme, id).await.expect("answers").is_none());
+        assert!(connections::list(&world.store, &acme, None, 10).await.expect("answers").connections.is_empty());
+        assert_eq!(holder(world, NEW_NUMBER).await, None);
+        assert_eq!(world.starts(id, StartOptions::default()).await, Started::Unknown);
+        world.pass(MINUTE * 5).await;
+        assert!(world.meta.account(NEW_WABA).expect("there").subscribed.is_empty(), "Meta was told");
+        let tables = world.outcome()["tables"].clone();
+        let items = tables.as_object().expect("tables").values().flat_map(|it| it.as_array().cloned().unwrap_or_default());
+        let left: Vec<String> = items.filter(|it| it.to_string().contains(id.as_str())).map(|it| it["pk"]["S"].to_string()).collect();
+        assert_eq!(left, [format!("\"NUMBER#{NEW_NUMBER}\"")], "nothing of it is left but when the number was released");
+        assert!(world.store.app(&AppId::parse(NEW_APP).expect("an id")).await.expect("answers").is_none(), "its secrets are gone");
+        assert!(!connections::delete(&world.store, &world.queues, &acme, id, world.now()).await.expect("answers"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_leaves_the_app_and_the_subscription_that_another_connection_needs() {
+    let world = World::new().await;
+    assets(&world);
+    world.meta.put_number(Number::new("100000000000008", NEW_WABA, "+1 555-010-0008"));
+    let first = created(&world, &draft()).await.connection.id;
+    let second = created(&world, &ConnectionDraft { numbers: vec!["100000000000008".to_owned()], ..draft() }).await.connection.id;
+    assert_eq!((started(&world, &first).await, started(&world, &second).await), (State::Running, State::Running));
+    assert!(connections::delete(&world.store, &world.queues, &tenant("acme"), &first, world.now()).await.expect("answers"));
+    world.pass(MINUTE).await;
+    assert!(world.meta.account(NEW_WABA).expect("there").subscribed.contains_key(NEW_APP));
+    assert!(world.store.app(&AppId::parse(NEW_APP).expect("an id")).await.expect("answers").is_some());
+}
+
+const SERVER_SECRET: &str = "server-secret-0123";
+
+async fn signed_up(world: &World, code: &str, numbers: &[&str]) -> SignedUp {
+    let app = ServerApp { id: AppId::parse(NEW_APP).expect("an id"), secret: Secret::new(SERVER_SECRET) };
+    let sign_up = SignUp {
+        tenant: tenant("acme"),
+        name: "Acme".to_owned(),
+        code: Secret::new(code),
+        waba: domain::ids::WabaId::parse(NEW_WABA).expect("an id"),
+        numbers: numbers.iter().map(|it| number_id(it)).collect(),
+    };
+    let (store, queues, now) = (&world.store, &world.queues, world.now());
+    signup::sign_up(store, queues, &vault(), &world.graph(), Some(&app), &sign_up, now).await.expect("answers")
+}
+
+#[tokio::test]
+async fn who_signs_in_with_meta_has_a_connection_that_runs_and_its_new_numbers_registered_once() {
+    let world = World::new().await;
+    assets(&world);
+    world.meta.put_app(App::new(NEW_APP, SERVER_SECRET));
+    world.meta.change_number(NEW_NUMBER, |it| it.registered = false).expect("there");
+    world.meta.put_code("code-1", NEW_APP, NEW_TOKEN);
+    let SignedUp::Starting(made) = signed_up(&world, "code-1", &[NEW_NUMBER]).await else { panic!("starts") };
+    world.pass(MINUTE).await;
+    let id = &made.connection.id;
+    assert_eq!(world.state(id).await, State::Running, "{:?}", world.logs(id).await);
+    let number = world.meta.number(NEW_NUMBER).expect("there");
+    assert_eq!((number.registered, number.registrations_ms.len()), (true, 1));
+    let stored = world.store.connection(id).await.expect("answers").expect("there");
+    let field = channel::vault::AdditionalData::of_number(NEW_NUMBER, "pin");
+    let pin = vault().open(&stored.pins[&number_id(NEW_NUMBER)], &field).expect("opens");
+    assert_eq!(number.pin.as_deref(), Some(pin.expose()), "the PIN is kept");
+    connections::stop(&world.store, &world.queues, id, world.now()).await.expect("answers");
+    assert_eq!(started(&world, id).await, State::Running);
+    assert_eq!(world.meta.number(NEW_NUMBER).expect("there").registrations_ms.len(), 1, "a start never registers");
+    // The server's app serves another tenant too, and nobody takes it for their own.
+    world.meta.put_token(Token::new("own-token-0123", NEW_APP, &[NEW_WABA]));
+    let takes = ConnectionDraft { tenant: tenant("thief"), app_secret: Some(Secret::new(SERVER_SECRET)), ..draft() };
+    let takes = ConnectionDraft { access_token: Some(Secret::new("own-token-0123")), ..takes };
+    let id = created(&world, &takes).await.connection.id;
+    assert_eq!(started(&world, &id).await, State::Error);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_cannot_be_proved_makes_nothing() {
+    let world = World::new().await;
+    assets(&world);
+    world.meta.put_app(App::new(NEW_APP, SERVER_SECRET));
+    let none = connections::list(&world.store, &tenant("acme"), None, 10).await.expect("answers");
+    assert!(none.connections.is_empty());
+    assert!(matches!(signed_up(&world, "never-made", &[NEW_NUMBER]).await, SignedUp::CodeRefused(_)));
+    world.meta.put_code("code-1", NEW_APP, NEW_TOKEN);
+    assert!(matches!(signed_up(&world, "code-1", &[NUMBER]).await, SignedUp::Unproven(_)), "the number is another account's");
+    assert!(matches!(signed_up(&world, "code-1", &[NEW_NUMBER]).await, SignedUp::CodeRefused(_)), "a code is good once");
+    world.meta.put_code("code-2", NEW_APP, NEW_TOKEN);
+    world.sleep(SECOND * 31).await;
+    assert!(matches!(signed_up(&world, "code-2", &[NEW_NUMBER]).await, SignedUp::CodeRefused(_)), "and for thirty seconds");
+    world.meta.put_token(Token::new("narrow-token", NEW_APP, &["300000000000007"]));
+    world.meta.put_code("code-3", NEW_APP, "narrow-token");
+    assert!(matches!(signed_up(&world, "code-3", &[NEW_NUMBER]).await, SignedUp::Unproven(_)), "the account was not granted");
+    world.meta.fail_calls("oauth/access_token", None, 1);
+    assert!(matches!(signed_up(&world, "code-4", &[NEW_NUMBER]).await, SignedUp::Unanswered(_)));
+    let none = connections::list(&world.store, &tenant("acme"), None, 10).await.expect("answers");
+    assert!(none.connections.is_empty());
+    assert_eq!(NOT_CONFIGURED, "Meta App ID and App Secret are not configured on the server");
+}
+
+#[tokio::test]
+async fn a_number_is_verified_with_its_code_and_registered_with_its_pin() {
+    let world = World::new().await;
+    assets(&world);
+    world
+        .meta
+        .change_number(NEW_NUMBER, |it| (it.registered, it.code_verification_status) = (false, "NOT_VERIFIED".to_owned()))
+        .expect("there");
+    let made = created(&world, &draft()).await;
+    let id = &made.connection.id;
+    assert_eq!(started(&world, id).await, State::Error);
+    let directory = channel::directory::Directory::new(world.store.clone(), vault());
+    let does = async |tenant: &TenantId, step: Step| {
+        let of = (tenant, id);
+        numbers::set_up(&directory, &world.graph(), of, &number_id(NEW_NUMBER), &step, world.now()).await.expect("answers")
+    };
+    let acme = tenant("acme");
+    let pin = || Step::Register { pin: Secret::new("246810") };
+    assert!(matches!(does(&acme, pin()).await, SetUp::Refused { code: 133_006, .. }), "it is not verified");
+    assert_eq!(does(&tenant("other"), pin()).await, SetUp::Unknown);
+    assert_eq!(does(&acme, Step::RequestCode { by_voice: false, language: "es".to_owned() }).await, SetUp::Done);
+    assert!(matches!(does(&acme, Step::VerifyCode { code: Secret::new("246810") }).await, SetUp::Refused { code: 136_025, .. }));
+    assert_eq!(does(&acme, Step::VerifyCode { code: Secret::new(meta_sim::SMS_CODE) }).await, SetUp::Done);
+    assert_eq!(does(&acme, pin()).await, SetUp::Done);
+    assert_eq!(started(&world, id).await, State::Running);
+    world.meta.fail_calls(&format!("{NEW_NUMBER}/deregister"), None, 1);
+    assert!(matches!(does(&acme, Step::Deregister).await, SetUp::Later { .. }));
+    assert_eq!(does(&acme, Step::Deregister).await, SetUp::Done);
+    assert!(!world.meta.number(NEW_NUMBER).expect("there").registered);
 }

@@ -116,6 +116,7 @@ pub struct World {
     /// The API, as each tenant reaches it.
     apis: RefCell<BTreeMap<String, axum::Router>>,
     health: health::Handles,
+    graph: Graph,
     templates: Rc<templates::Handles>,
     delivery: Delivery,
     answers: RefCell<Answers>,
@@ -201,6 +202,7 @@ impl World {
             mappings: parts.mappings(&templates).beside_meta(&meta),
             templates,
             health: parts.health(),
+            graph: Graph::new(&parts.graph()).expect("settings on this machine"),
             webhook: webhook::Handles::over(parts.store("webhook"), parts.queues("webhook"), vault()),
             apis: RefCell::default(),
             delivery,
@@ -525,6 +527,12 @@ impl World {
         self.clock.advance(Duration::from_secs(6));
     }
 
+    /// Meta, as a function would reach it.
+    #[must_use]
+    pub fn graph(&self) -> Graph {
+        self.graph.clone()
+    }
+
     /// A person starts a connection.
     pub async fn starts(&self, id: &ConnectionId, options: StartOptions) -> Started {
         connections::start(&self.store, &self.queues, id, options, self.now()).await.expect("the store answers")
@@ -563,6 +571,10 @@ impl World {
     pub async fn run(&self) {
         let (id, now) = (connection_id(), self.now());
         self.store.change_connection(&id, |it| Some(it.starting(now))).await.expect("the store answers");
+        let stored = self.store.connection(&id).await.expect("the store answers").expect("it is there");
+        for number in &stored.connection.numbers {
+            self.store.clear_number(number, &id).await.expect("the store answers");
+        }
         connections::run(&self.store, &self.queues, &id, now, now).await.expect("the store answers");
     }
 
@@ -887,7 +899,7 @@ pub fn counts() -> Counts {
 
 /// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
 /// was asked), what was leased, who claimed, and what is sealed under a fresh nonce.
-const VARIES: [&str; 22] = [
+const VARIES: [&str; 26] = [
     "free_at_us",
     "next",
     "version",
@@ -899,6 +911,10 @@ const VARIES: [&str; 22] = [
     "claimed_at",
     "released_at",
     "since",
+    "running_since",
+    "stopped_at",
+    "checked_at",
+    "warned_at",
     "previous_until",
     "accepted_at",
     "ended_at",

@@ -2,6 +2,8 @@
 //!
 //! Nothing here asks Meta anything, and nothing of an app or a number changes hands: that is the start's.
 
+use std::collections::BTreeMap;
+
 use domain::connection::{Connection, Lifecycle, State};
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
@@ -150,6 +152,8 @@ pub struct ConnectionView {
     pub app_secret: MaskedSecret,
     /// The app secret waits for the next start to be confirmed.
     pub app_secret_is_pending: bool,
+    /// Why it is in ERROR, if it is.
+    pub problem: Option<String>,
     /// How often it was written: an edit names it.
     pub version: u64,
 }
@@ -220,6 +224,8 @@ pub(crate) async fn create_as(
         access_token: vault.seal(access_token, &of_connection(id, ACCESS_TOKEN))?,
         pending_app_secret: app_secret.map(|it| vault.seal(it, &of_connection(id, APP_SECRET))).transpose()?,
         replaces_callback: false,
+        problem: None,
+        pins: BTreeMap::new(),
         deleted_at: None,
         version: 1,
         connection,
@@ -274,6 +280,7 @@ pub async fn view(store: &Store, vault: &Vault, stored: &StoredConnection) -> Re
         access_token: masked(vault.open(&stored.access_token, &of_connection(id, ACCESS_TOKEN))?),
         app_secret,
         app_secret_is_pending: stored.pending_app_secret.is_some(),
+        problem: stored.problem.clone(),
         version: stored.version,
     })
 }

@@ -17,6 +17,9 @@ use crate::vault::Sealed;
 /// After a connection has let go of a number, nobody else may claim it for so long: what is remembered of owners is a minute old at most.
 pub const RESTS_FOR: Duration = Duration::from_mins(2);
 
+/// The note of a release is cleaned away after this long.
+const RELEASED_FOR: Duration = Duration::from_hours(24);
+
 /// What a start claims of an app.
 #[derive(Debug, Clone)]
 pub struct AppClaim {
@@ -154,7 +157,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn release_number(&self, connection: &Connection, number: &NumberId, now: Timestamp) -> Result<(), StoreError> {
         let Some(held) = self.number(number, true).await?.filter(|it| it.connection == connection.id) else { return Ok(()) };
-        let update = Update::existing().set("released_at", &now)?.remove("agent").remove("pin");
+        let expires_at = now.plus(RELEASED_FOR).as_millis() / 1_000;
+        let update = Update::existing().set("released_at", &now)?.set("expires_at", &expires_at)?.remove("agent");
         let update = update.when("connection", &connection.id)?.when("claimed_at", &held.claimed_at)?;
         let _: Result<NumberItem, Option<NumberItem>> = self.dynamo.update(&keys::number(number), update).await?;
         Ok(())

@@ -1,5 +1,6 @@
 //! Items of the table `config`: connections, apps, numbers, attachments, log lines.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::connection::{Connection, Quality, State};
@@ -34,6 +35,12 @@ pub struct StoredConnection {
     /// The next check may point the app at us though it points elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replaces_callback: bool,
+    /// Why it is in ERROR, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The two-step PINs with which we registered numbers of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<NumberId, Sealed>,
     /// It was deleted, and what is left of it is going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
@@ -127,9 +134,6 @@ pub struct NumberItem {
     /// When that connection let go of it: it is nobody's now, and no other's for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_at: Option<Timestamp>,
-    /// Its two-step PIN, if we have set it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pin: Option<Sealed>,
     /// The agent that has Inbound on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
@@ -171,7 +175,6 @@ impl NumberItem {
             connection,
             claimed_at,
             released_at: None,
-            pin: None,
             agent,
             fault: None,
             throughput: None,
@@ -380,6 +383,38 @@ impl Store {
         Err(StoreError::Contended { what: "connection" })
     }
 
+    /// A tenant's list names a connection no more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unlist_connection(&self, tenant: &TenantId, connection: &ConnectionId) -> Result<(), StoreError> {
+        self.dynamo.delete(&keys::connection_of_tenant(tenant, connection)).await
+    }
+
+    /// Forgets a tenant's app with its secrets.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_app(&self, app: &AppId, tenant: &TenantId) -> Result<(), StoreError> {
+        self.dynamo.delete_when(&keys::app(app), "owner", &AppOwner::Tenant(tenant.clone())).await
+    }
+
+    /// Wipes everything that the config table holds of a connection, itself last.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what is left is wiped by the next try.
+    pub async fn wipe_connection(&self, connection: &ConnectionId) -> Result<(), StoreError> {
+        let itself = keys::connection(connection);
+        let range = Range { from: " ", to: "~", newest_first: false, limit: None };
+        let found: Vec<(String, serde::de::IgnoredAny)> = self.dynamo.query(Table::Config, &itself.pk, range).await?;
+        for (sk, _) in found.into_iter().filter(|it| it.0 != itself.sk) {
+            self.dynamo.delete(&keys::Key { sk, ..itself.clone() }).await?;
+        }
+        self.dynamo.delete(&keys::rotation(connection)).await?;
+        self.dynamo.delete(&keys::watched(connection)).await?;
+        self.dynamo.delete(&itself).await
+    }
+
     /// Changes an app as it is now.
     ///
     /// # Errors
@@ -491,9 +526,15 @@ impl StoredConnection {
     /// The same, in another state from `at` on.
     #[must_use]
     pub fn ended(&self, state: State, at: Timestamp) -> Self {
-        let mut it = self.clone();
+        let mut it = Self { problem: None, ..self.clone() };
         it.connection.lifecycle = it.connection.lifecycle.ended(state, at);
         it
+    }
+
+    /// The same, in ERROR from `at` on for this reason.
+    #[must_use]
+    pub fn failed(&self, why: &str, at: Timestamp) -> Self {
+        Self { problem: Some(why.to_owned()), ..self.ended(State::Error, at) }
     }
 
     /// The same, STARTING from `at` on.

@@ -1,0 +1,115 @@
+//! The end of a connection: at once nobody sees it or sends through it, and its numbers are free; then Meta is told, and what is left goes.
+
+use domain::connection::State;
+use domain::ids::{AppId, ConnectionId, TenantId};
+use domain::time::Timestamp;
+use meta::graph::Graph;
+
+use super::{ACCESS_TOKEN, ConnectionError, DELETED, get, of_connection, probe, tell};
+use crate::health::is_passing;
+use crate::queues::Queues;
+use crate::store::{Store, StoredConnection};
+use crate::vault::{AdditionalData, Vault};
+
+/// Meta is told this often that the app need not hear of the account any more; then the secrets go all the same.
+const TRIES: u32 = 10;
+
+/// Deletes a tenant's connection: it is STOPPED and out of sight from `now` on, and its numbers are released. False if there is none.
+///
+/// # Errors
+/// [`ConnectionError`].
+pub async fn delete(store: &Store, queues: &Queues, tenant: &TenantId, id: &ConnectionId, now: Timestamp) -> Result<bool, ConnectionError> {
+    if get(store, tenant, id).await?.is_none() {
+        return Ok(false);
+    }
+    let changed = store
+        .change_connection(id, |it| {
+            it.deleted_at.is_none().then(|| StoredConnection { deleted_at: Some(now), ..it.ended(State::Stopped, now) })
+        })
+        .await?;
+    let Some(stored) = changed.map(|it| it.connection) else { return Ok(false) };
+    release(store, &stored, now).await?;
+    tell(store, queues, &stored.connection, "Deleted.", now).await?;
+    // If this is not reached, the schedule asks for it.
+    probe(queues, &stored.connection, DELETED, now).await?;
+    Ok(true)
+}
+
+/// Lets go of what leads to a deleted connection.
+async fn release(store: &Store, stored: &StoredConnection, now: Timestamp) -> Result<(), ConnectionError> {
+    let connection = &stored.connection;
+    store.unlist_connection(&connection.tenant, &connection.id).await?;
+    for number in &connection.numbers {
+        store.release_number(connection, number, now).await?;
+    }
+    Ok(store.release_waba(connection, &connection.waba).await?)
+}
+
+/// Unsubscribes a deleted connection's app from its account, unless another connection needs it, and wipes what is left: its secrets last but
+/// for the item that says that it was deleted. False if Meta is to be told again later.
+///
+/// # Errors
+/// [`ConnectionError`]: the next delivery goes on.
+pub(crate) async fn clear_away(
+    store: &Store,
+    vault: &Vault,
+    graph: &Graph,
+    stored: &StoredConnection,
+    tries: u32,
+    now: Timestamp,
+) -> Result<bool, ConnectionError> {
+    let connection = &stored.connection;
+    release(store, stored, now).await?;
+    let app = connection.app.as_ref();
+    let is_shared = app.is_none() || is_subscription_shared(store, stored).await?;
+    if !is_shared {
+        let access_token = vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN))?;
+        let app_secret = match app {
+            Some(id) => secret_of(store, vault, id, &connection.tenant).await?,
+            None => None,
+        };
+        let credentials = meta::graph::Credentials::new(access_token.expose(), app_secret);
+        match graph.unsubscribe(&connection.waba, &credentials).await {
+            Err(unread) if is_passing(&unread) && tries < TRIES => return Ok(false),
+            // A token that does not hold any more unsubscribes nothing: a person removes the app in Meta's Business settings.
+            _ => {}
+        }
+    }
+    if let Some(app) = app
+        && !is_app_shared(store, stored).await?
+    {
+        store.forget_app(app, &connection.tenant).await?;
+    }
+    store.wipe_connection(&connection.id).await?;
+    Ok(true)
+}
+
+/// Does another connection, of whomever, hear of the account through the same app?
+async fn is_subscription_shared(store: &Store, stored: &StoredConnection) -> Result<bool, ConnectionError> {
+    let connection = &stored.connection;
+    for id in store.connections_of_waba(&connection.waba).await? {
+        let other = store.connection(&id).await?.filter(|it| it.deleted_at.is_none() && it.connection.id != connection.id);
+        if other.is_some_and(|it| it.connection.app == connection.app && it.connection.waba == connection.waba) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Does another of the tenant's connections use the same app?
+async fn is_app_shared(store: &Store, stored: &StoredConnection) -> Result<bool, ConnectionError> {
+    let connection = &stored.connection;
+    for id in store.connections_of_tenant(&connection.tenant, None, usize::MAX).await? {
+        let other = get(store, &connection.tenant, &id).await?.filter(|it| it.connection.id != connection.id);
+        if other.is_some_and(|it| it.connection.app == connection.app) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn secret_of(store: &Store, vault: &Vault, app: &AppId, tenant: &TenantId) -> Result<Option<String>, ConnectionError> {
+    let Some(sealed) = store.app(app).await?.filter(|it| it.may_be_used_by(tenant)).and_then(|it| it.secret) else { return Ok(None) };
+    let secret = vault.open(&sealed, &AdditionalData::of_app(app.as_str(), "secret"))?;
+    Ok(Some(secret.expose().to_owned()))
+}
