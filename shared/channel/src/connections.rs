@@ -110,6 +110,8 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
             token_generation: 1,
             marketing_messages: false,
             utility_exempt: false,
+            message_days: None,
+            file_days: None,
         },
         access_token: vault.seal(&new.access_token, &AdditionalData::of_connection(new.id.as_str(), "access_token"))?,
     };

@@ -21,6 +21,7 @@ use crate::endings;
 use crate::erasure;
 use crate::jobs::Probe;
 use crate::numbers;
+use crate::outbox::SendError;
 use crate::queues::Queues;
 use crate::redelivery::{Delivery, Progress, Retryable};
 use crate::store::{Store, StoreError};
@@ -61,6 +62,13 @@ pub enum HealthError {
         #[from]
         source: StoreError,
     },
+    /// The customers' data of a connection could not be erased.
+    #[error("the customers' data of a connection could not be erased")]
+    EraseAll {
+        /// The cause.
+        #[source]
+        source: SendError,
+    },
     /// A customer's data could not be erased.
     #[error("a customer's data could not be erased")]
     Erasure {
@@ -76,6 +84,7 @@ impl HealthError {
             Self::Directory { source } => source,
             Self::Connection { source } => source,
             Self::Catalogue { source } => source,
+            Self::EraseAll { source } => source,
             Self::Logs { source } | Self::Erasure { source } => source,
         }
     }
@@ -154,6 +163,10 @@ impl Health<'_> {
             let Ok(conversation) = ConversationId::parse(probe.value.as_str()) else { return Ok(Progress::Done) };
             let erased = erasure::go_on(self.store, &probe.connection, &conversation, now).await;
             return erased.map_err(|source| HealthError::Erasure { source });
+        }
+        if probe.field == erasure::FIELD_OF_ALL {
+            let erased = erasure::go_on_all(self.store, self.queues, &probe.tenant, &probe.connection, now).await;
+            return erased.map_err(|source| HealthError::EraseAll { source });
         }
         let known = self.directory.connection(&probe.connection, now).await?.filter(|it| it.connection.tenant == probe.tenant);
         let Some(known) = known else { return Ok(Progress::Done) };

@@ -600,7 +600,8 @@ pub struct Probe {
     /// When the reason arose, in milliseconds since the Unix epoch.
     pub heard_at: Timestamp,
     /// The webhook's field that is the reason (`account_update`, `phone_number_quality_update`, …), or one of ours: `connection_error`,
-    /// `message_templates` (the list of templates may be out of date), `message_templates_asked_for` (a person wants it read again).
+    /// `message_templates` (the list of templates may be out of date), `message_templates_asked_for` (a person wants it read again),
+    /// `erase` and `erase_all` (customers' data are being erased).
     pub field: String,
     /// The account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -608,7 +609,7 @@ pub struct Probe {
     /// The number, where it is one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<NumberId>,
-    /// What Meta sent, as JSON text: a hint only, since such webhooks come late and out of order.
+    /// What Meta sent, as JSON text: a hint only, since such webhooks come late and out of order. Of `erase` the conversation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
 }

@@ -639,7 +639,7 @@ async fn a_release_that_comes_late_undoes_no_newer_claim() {
     let (first, second) = (world.now(), world.now().plus(SECOND));
     let draft = Outbound::draft(connection_id(), "template", "{}".to_owned(), Writer::Campaign);
     let claimed = draft.claimed(number.clone(), customer.clone(), first);
-    assert!(matches!(world.store.claim(&key, claimed).await, Ok(Claim::Ours)));
+    assert!(matches!(world.store.claim(&key, claimed, DAY).await, Ok(Claim::Ours)));
     world.store.released(&key, fence(first), true).await.expect("the store answers");
     assert!(world.store.reclaim(&key, 1, &number, &customer, second).await.expect("the store answers"));
     for (late, phase) in [(first, Phase::Sending), (second, Phase::Released)] {
