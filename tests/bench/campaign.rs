@@ -86,14 +86,13 @@ pub(crate) async fn campaign(scale: &Scale, findings: &mut Findings) {
 
 /// The same when everything goes wrong: each customer gets it once, or it is told by name that nobody knows.
 pub(crate) async fn faults(scale: &Scale, findings: &mut Findings) {
-    let scale = Scale { jobs: scale.jobs.div_ceil(5), ..*scale };
     println!(
         "A campaign of {} jobs in trouble: of Meta's answers 30 % are cut after it has accepted, 5 % are 130429, 1 % are 500 (half of them accepted);\n\
          its webhooks come twice and in any order, batches of any size in any order, one in eight twice",
         scale.jobs
     );
     let freely = Freely { workers: 50, trouble: Some(7) };
-    let run = Run::of(world(&scale).await, &scale, phones(scale.jobs), freely, |world| {
+    let run = Run::of(world(scale).await, scale, phones(scale.jobs), freely, |world| {
         world.meta.set_mode(Mode { duplicate: 1, shuffle: true, batch: 10, ..Mode::default() });
         world.meta.sow(7);
         world.meta.fail_share(None, 0.30, Fault::CutAfter);

@@ -3,7 +3,7 @@
 //! First the conversation is listed as being erased, then its addresses are marked, then its state becomes an empty shell: from there on it
 //! is gone for every use-case. What is queued for it finds no conversation and is refused (a reply, a template) or dropped (what the customer
 //! or Meta said before). What comes later begins a new conversation. Then its items are wiped, slice by slice, those of its parts too; and
-//! once more after [`SETTLED_FOR`], when no function runs any longer that had read the conversation before. The list goes on with what a
+//! once more when no function runs any longer that had read the conversation before. The list goes on with what a
 //! crash left.
 //!
 //! Not in reach: a turn that lies in `turns.fifo` and what an agent made of it are the agent runtime's; `quarantine` and the dead letters

@@ -8,7 +8,7 @@ mod tests;
 
 use domain::template::{
     Button, Card, Category, Component, Filled, FilledButton, FilledCard, FilledHeader, FilledInput, FilledText, HeaderFormat, Language,
-    ParameterFormat, Status, Template, TemplateName,
+    ParameterFormat, Place, Problem, Status, Template, TemplateName,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -58,6 +58,26 @@ pub fn part(filled: &Filled) -> Value {
         part["components"] = Value::from(components);
     }
     part
+}
+
+/// What Meta would not take of a filled template, beyond what [`Template::fill`] finds: the data of a flow's first screen is a JSON object.
+///
+/// <https://developers.facebook.com/docs/whatsapp/flows/guides/sendingaflow>
+#[must_use]
+pub fn check(filled: &Filled) -> Vec<Problem> {
+    let of_cards = filled.cards().iter().enumerate().map(|(index, it)| (Some(index), it));
+    let mut problems = Vec::new();
+    for (card, it) in [(None, filled.message())].into_iter().chain(of_cards) {
+        for FilledButton { index, input } in &it.buttons {
+            if let FilledInput::Flow { data: Some(data), .. } = input
+                && serde_json::from_str::<serde_json::Map<String, Value>>(data).is_err()
+            {
+                let advice = "has data that is no JSON object; give the data of the first screen as one".to_owned();
+                problems.push(Problem { place: Place::button(card, *index), code: 131_009, advice });
+            }
+        }
+    }
+    problems
 }
 
 /// What fills a message or a card, as components.

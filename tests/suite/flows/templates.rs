@@ -16,6 +16,7 @@ use domain::template::{TemplateName, Texts, Value, Values};
 use meta_sim::{Fault, Limits, Mode, demo_templates};
 use world::mapping::Freely;
 use world::story::{ANA, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
+use world::wire::{self, Rule};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
@@ -664,4 +665,19 @@ async fn a_hundred_campaigns_for_one_customer_are_one_send() {
     assert!(refused.iter().all(|it| it.1 == Some(conversation.clone()) && it.2 == "awaiting_reply"));
     let kept = world.store.newest_messages([&conversation], 200).await.expect("the store answers");
     assert_eq!(kept.iter().filter(|it| matches!(&it.1, MessageItem::Outbound(it) if it.number.is_some())).count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_reserved_and_never_sent_is_given_back_with_its_refusal() {
+    let world = World::new().await;
+    // The address and the conversation are written; the claim is not.
+    world.dynamo.faults().add(Rule::every(wire::Fault::InternalError).by("templates").of("PutItem").after(2));
+    world.campaigns(&world.offer(ANA, 1)).await;
+    world.settle().await;
+    assert!(world.conversation(ANA).await.unanswered.is_some(), "it is reserved");
+    world.dynamo.faults().clear();
+    world.stop().await;
+    world.pass(MINUTE * 12).await;
+    assert_eq!(world.codes(), ["not_running"]);
+    assert_eq!((world.conversation(ANA).await.unanswered, world.accepted().1), (None, 0));
 }

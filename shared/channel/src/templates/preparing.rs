@@ -182,7 +182,11 @@ impl Templates<'_> {
             return Ok(Checked::Refused(Refusal::TemplateNotApproved { status }));
         }
         let participant: BTreeMap<String, String> = job.participant.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect();
-        Ok(match template.template.fill(&job.values, &participant, now) {
+        let filled = template.template.fill(&job.values, &participant, now).and_then(|it| {
+            let problems = meta::templates::check(&it);
+            if problems.is_empty() { Ok(it) } else { Err(problems) }
+        });
+        Ok(match filled {
             Ok(filled) => {
                 // Nobody reads a login code later on.
                 let is_code = *filled.category() == Category::Authentication;

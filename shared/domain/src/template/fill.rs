@@ -216,7 +216,8 @@ struct Filling<'a> {
 impl Template {
     /// Puts the values in place. Fields are taken from the `participant`; an offer must end after `now`.
     ///
-    /// Whether the template may be sent at all is not asked: see [`Template::status`]. Lengths are counted in Unicode characters.
+    /// Whether the template may be sent at all is not asked: see [`Template::status`]. Lengths are counted in Unicode characters. The
+    /// data of a flow is not read: that it is JSON, only who knows Meta's JSON can say.
     ///
     /// # Errors
     /// Every [`Problem`] that there is.
@@ -605,10 +606,6 @@ impl Filling<'_> {
             (Button::Flow { .. }, None) => return Some(FilledInput::Flow { token: None, data: None }),
             (Button::Flow { .. }, Some(ButtonInput::Flow { token, data })) => {
                 self.not_blank(place, "token", token.as_deref());
-                let is_object = |it: &str| serde_json::from_str::<BTreeMap<String, serde::de::IgnoredAny>>(it).is_ok();
-                if !data.as_deref().is_none_or(is_object) {
-                    self.problem(place.clone(), INVALID, "has data that is no JSON object; give the data of the first screen as one");
-                }
                 return Some(FilledInput::Flow { token: token.clone(), data: data.clone() });
             }
             (Button::Flow { .. }, Some(_)) => "a flow's token and data",

@@ -65,7 +65,9 @@ impl Place {
         Self { component, card, button: None, variable: None }
     }
 
-    pub(super) fn button(card: Option<usize>, index: usize) -> Self {
+    /// A button's.
+    #[must_use]
+    pub fn button(card: Option<usize>, index: usize) -> Self {
         Self { button: Some(index), ..Self::of(card, Part::Buttons) }
     }
 

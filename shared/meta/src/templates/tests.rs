@@ -118,6 +118,20 @@ fn every_kind_of_template_goes_out_in_its_form() {
 }
 
 #[test]
+fn the_data_of_a_flow_is_a_json_object() {
+    let problems = |data: &str| {
+        let flow = ButtonInput::Flow { token: None, data: Some(data.into()) };
+        let values = Values { buttons: vec![given(0, flow)], ..Values::default() };
+        check(&filled("questions", &values)).iter().map(|it| format!("{} {it}", it.code)).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(r#"{"visit":88}"#), [""; 0]);
+    for data in ["{visit: 88}", "[]", "88", "", r#"{"visit":88}{}"#] {
+        let expected = "131009 buttons[0]: has data that is no JSON object; give the data of the first screen as one";
+        assert_eq!(problems(data), [expected], "{data}");
+    }
+}
+
+#[test]
 fn a_flow_is_named_even_without_values() {
     let part = part(&filled("questions", &Values::default()));
     let parameter = json!({ "type": "action", "action": { "flow_token": "unused" } });
