@@ -12,6 +12,7 @@ use domain::time::Timestamp;
 use meta::account::{MANAGEMENT, MESSAGING, NumberRecord, TokenState};
 use meta::graph::{Credentials, Graph, Unread};
 
+use crate::agents;
 use crate::connections::{self, ACCESS_TOKEN, APP_SECRET, ConnectionError, of_connection};
 use crate::endings;
 use crate::feed;
@@ -441,9 +442,10 @@ impl<'a> Check<'a> {
                 })
             }
         };
-        let agent = store.attachments(&self.connection.id).await?.into_iter().find(|it| it.inbound).map(|it| it.agent);
+        let agent = store.inbound_agent(&self.connection).await?;
         match store.claim_for_start(&self.connection, agent.as_ref(), app.as_ref(), self.now).await? {
-            Claimed::Done => {}
+            // An agent may have been attached meanwhile.
+            Claimed::Done => agents::settle_inbound(store, &self.connection.id).await?,
             Claimed::NumberHeld(number) => {
                 let why =
                     format!("Number {number} is connected already. Take it from the connection that has it, then start this one again.");

@@ -125,6 +125,8 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
             token_generation: 1,
             marketing_messages: false,
             utility_exempt: false,
+            message_days: None,
+            file_days: None,
         },
         access_token: vault.seal(&new.access_token, &of_connection(&new.id, ACCESS_TOKEN))?,
         pending_app_secret: None,

@@ -3,7 +3,7 @@
 //! First the conversation is listed as being erased, then its addresses are marked, then its state becomes an empty shell: from there on it
 //! is gone for every use-case. What is queued for it finds no conversation and is refused (a reply, a template) or dropped (what the customer
 //! or Meta said before). What comes later begins a new conversation. Then its items are wiped, slice by slice, those of its parts too; and
-//! once more after [`SETTLED_FOR`], when no function runs any longer that had read the conversation before. The list goes on with what a
+//! once more when no function runs any longer that had read the conversation before. The list goes on with what a
 //! crash left.
 //!
 //! Not in reach: a turn that lies in `turns.fifo` and what an agent made of it are the agent runtime's; `quarantine` and the dead letters
@@ -24,6 +24,8 @@ use crate::store::{Found, RACES, Store, StoreError, Stored};
 
 /// The field of a probe that goes on with an erasure; its value is the conversation.
 pub const FIELD: &str = "erase";
+/// The field of a probe that goes on with the erasure of all conversations of a connection.
+pub const FIELD_OF_ALL: &str = "erase_all";
 /// No function runs for longer: what one that had read the conversation before still wrote is there by then.
 const SETTLED_FOR: Duration = Duration::from_mins(10);
 /// So many items are erased in one go, which is well within the function's time.
@@ -53,18 +55,67 @@ pub async fn begin(store: &Store, queues: &Queues, tenant: &TenantId, id: &Conve
     let (connection, id) = (&stored.conversation.connection, &stored.conversation.id);
     let at = store.list_erasing(connection, id, at).await?;
     shut(store, id, at).await?;
+    probe(queues, tenant, connection, FIELD, id.to_string(), now).await?;
+    Ok(Begun::Erased)
+}
+
+/// Erases all conversations of a connection that is deleted, those too that a campaign began and nobody answered. Its numbers must be
+/// nobody's by now, or what comes in begins new ones.
+///
+/// # Errors
+/// [`SendError`]: asked again, it goes on.
+pub async fn begin_all(
+    store: &Store,
+    queues: &Queues,
+    tenant: &TenantId,
+    connection: &ConnectionId,
+    now: Timestamp,
+) -> Result<(), SendError> {
+    store.list_erasing_all(connection).await?;
+    probe(queues, tenant, connection, FIELD_OF_ALL, String::new(), now).await
+}
+
+/// Goes on with the erasure of all conversations of a connection: begins that of some more. What is not on the list is done.
+///
+/// # Errors
+/// [`SendError`]: the next delivery goes on.
+pub async fn go_on_all(
+    store: &Store,
+    queues: &Queues,
+    tenant: &TenantId,
+    connection: &ConnectionId,
+    now: Timestamp,
+) -> Result<Progress, SendError> {
+    let Some(at) = store.erasing_all(connection).await? else { return Ok(Progress::Done) };
+    let (found, next) = store.addressed(connection, at).await?;
+    for id in &found {
+        if let Found::Live(_) = store.find_conversation(id).await? {
+            begin(store, queues, tenant, id, now).await?;
+        }
+    }
+    store.note_erasing_all(connection, next.as_ref()).await?;
+    Ok(if next.is_some() { Progress::Wait(Duration::ZERO) } else { Progress::Done })
+}
+
+async fn probe(
+    queues: &Queues,
+    tenant: &TenantId,
+    connection: &ConnectionId,
+    field: &str,
+    value: String,
+    now: Timestamp,
+) -> Result<(), SendError> {
     let probe = Probe {
         v: V1,
         tenant: tenant.clone(),
         connection: connection.clone(),
         heard_at: now,
-        field: FIELD.to_owned(),
+        field: field.to_owned(),
         waba: None,
         number: None,
-        value: id.to_string(),
+        value,
     };
-    queues.send(Queue::Probes, vec![Entry { body: body(&probe), group: None, deduplication: None }]).await?;
-    Ok(Begun::Erased)
+    Ok(queues.send(Queue::Probes, vec![Entry { body: body(&probe), group: None, deduplication: None }]).await?)
 }
 
 /// Marks the addresses of a conversation, and leaves a shell of its state; what is a shell already stays as it is.

@@ -22,6 +22,7 @@ use crate::endings;
 use crate::erasure;
 use crate::jobs::Probe;
 use crate::numbers;
+use crate::outbox::SendError;
 use crate::owed;
 use crate::queues::Queues;
 use crate::redelivery::{Delivery, Progress, Retryable};
@@ -67,6 +68,13 @@ pub enum HealthError {
         #[from]
         source: StoreError,
     },
+    /// The customers' data of a connection could not be erased.
+    #[error("the customers' data of a connection could not be erased")]
+    EraseAll {
+        /// The cause.
+        #[source]
+        source: SendError,
+    },
     /// A customer's data could not be erased.
     #[error("a customer's data could not be erased")]
     Erasure {
@@ -82,6 +90,7 @@ impl HealthError {
             Self::Directory { source } => source,
             Self::Connection { source } => source,
             Self::Catalogue { source } => source,
+            Self::EraseAll { source } => source,
             Self::Logs { source } | Self::Erasure { source } => source,
         }
     }
@@ -177,6 +186,10 @@ impl Health<'_> {
             let erased = erasure::go_on(self.store, &probe.connection, &conversation, now).await;
             return erased.map_err(|source| HealthError::Erasure { source });
         }
+        if probe.field == erasure::FIELD_OF_ALL {
+            let erased = erasure::go_on_all(self.store, self.queues, &probe.tenant, &probe.connection, now).await;
+            return erased.map_err(|source| HealthError::EraseAll { source });
+        }
         let subject = Subject::of(probe);
         if matches!(subject, Subject::Start | Subject::Check | Subject::Owed | Subject::Deleted) {
             return self.check(&subject, probe, delivery, now).await;
@@ -212,6 +225,9 @@ impl Health<'_> {
         let Some(stored) = stored.filter(|it| it.connection.tenant == probe.tenant) else { return Ok(Progress::Done) };
         let Self { store, queues, vault, graph, settings, .. } = *self;
         if stored.deleted_at.is_some() {
+            // Its numbers are nobody's by now. Told again, it begins anew, and ends the same.
+            let Connection { tenant, id, .. } = &stored.connection;
+            erasure::begin_all(store, queues, tenant, id, now).await.map_err(|source| HealthError::EraseAll { source })?;
             let is_away = connections::clear_away(store, vault, graph, &stored, delivery.receive_count, now).await?;
             return Ok(if is_away { Progress::Done } else { Progress::Wait(pause(delivery.receive_count)) });
         }
@@ -246,10 +262,11 @@ impl Health<'_> {
         }
     }
 
-    /// Hands over a slice of what is owed.
+    /// Hands over a slice of what is owed, and goes on with erasures that a crash left.
     async fn hand_over(&self, stored: &StoredConnection, now: Timestamp) -> Result<Progress, HealthError> {
         let Connection { tenant, id, .. } = &stored.connection;
         let walked = owed::walk(self.store, self.queues, tenant, id, now).await?;
+        erasure::walk(self.store, id, now).await?;
         let is_done = walked.left == 0 && walked.failed == 0;
         Ok(if is_done { Progress::Done } else { Progress::Wait(OWED_AGAIN) })
     }

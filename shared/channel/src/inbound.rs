@@ -3,6 +3,9 @@
 //! The order is the proof that nothing is lost: the conversation's one write records what was decided, then the turn is handed over, then the
 //! message itself is put, last. A crash anywhere before that put repeats the hand-over under the same ids.
 
+use std::time::Duration;
+
+use domain::connection::MESSAGE_DAYS;
 use domain::conversation::{Answerer, Conversation, Decided, Facts, HandTo, Handling};
 use domain::customer::{Address, Customer};
 use domain::ids::{MessageId, MessageKey, Wamid, hash};
@@ -65,6 +68,9 @@ impl Retryable for InboundError {
     }
 }
 
+/// For how long a message is kept whose number is another connection's by now.
+const KEPT_FOR: Duration = Duration::from_hours(24 * MESSAGE_DAYS as u64);
+
 /// The handles, and what one job has in common for all its events.
 struct Receiving<'a> {
     store: &'a Store,
@@ -72,6 +78,7 @@ struct Receiving<'a> {
     counts: &'a Counts,
     written: &'a Written,
     facts: Facts,
+    kept_for: Duration,
     now: Timestamp,
 }
 
@@ -87,8 +94,8 @@ pub async fn receive(
     written: &Written,
     now: Timestamp,
 ) -> Result<Progress, InboundError> {
-    let facts = facts(owners, written, now).await?;
-    let it = Receiving { store, queues, counts, written, facts, now };
+    let (facts, kept_for) = facts(owners, written, now).await?;
+    let it = Receiving { store, queues, counts, written, facts, kept_for, now };
     let mut home: Option<Stored> = None;
     for event in &written.events {
         home = it.event(home, event).await?;
@@ -96,8 +103,9 @@ pub async fn receive(
     Ok(Progress::Done)
 }
 
-/// A connection that seems not to run is looked at afresh: its turns would be owed for nothing.
-async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<Facts, StoreError> {
+/// What must be known to decide, and for how long messages are kept. A connection that seems not to run is looked at afresh: its turns would
+/// be owed for nothing.
+async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<(Facts, Duration), StoreError> {
     let runs = |it: &Owner| it.connection.lifecycle.sending(now) == domain::connection::Sending::Allowed;
     let mut owner = owners.of(&written.number, REMEMBERED_TO_SEND, now).await?;
     if !owner.as_ref().is_some_and(|it| it.connection.id == written.connection && runs(it)) {
@@ -106,8 +114,11 @@ async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<Fac
     // The number may have gone to another connection since the webhook: what is older than that is kept, and is nobody's turn.
     let owner = owner.filter(|it| it.connection.id == written.connection);
     Ok(match owner {
-        Some(it) => Facts { is_running: runs(&it), is_behind: false, agent: it.number.agent, claimed_at: it.number.claimed_at },
-        None => Facts { is_running: false, is_behind: false, agent: None, claimed_at: Timestamp::MAX },
+        Some(it) => {
+            let kept_for = it.connection.messages_kept_for();
+            (Facts { is_running: runs(&it), is_behind: false, agent: it.number.agent, claimed_at: it.number.claimed_at }, kept_for)
+        }
+        None => (Facts { is_running: false, is_behind: false, agent: None, claimed_at: Timestamp::MAX }, KEPT_FOR),
     })
 }
 
@@ -195,7 +206,7 @@ impl Receiving<'_> {
                     self.written.heard_at,
                     is_revoked,
                 )?;
-                self.store.keep_inbound(&key, inbound).await?;
+                self.store.keep_inbound(&key, inbound, self.kept_for).await?;
                 self.counts.one("inbound.kept");
                 return self.settle(home, handed_before, is_revoked.then_some(&key.id)).await;
             }
@@ -301,7 +312,7 @@ impl Receiving<'_> {
             message.wamid.clone(),
             message.at,
         );
-        self.store.claim(&key, outbound).await?;
+        self.store.claim(&key, outbound, self.kept_for).await?;
         Ok(home)
     }
 
@@ -318,7 +329,7 @@ impl Receiving<'_> {
             home = self.revoke(home, target).await?;
         }
         let remark = Remark { at, what };
-        self.store.remark(&home.conversation.id, &self.written.number, target, kind, &remark).await?;
+        self.store.remark(&home.conversation.id, &self.written.number, target, kind, &remark, self.kept_for).await?;
         if kind != RemarkKind::Reaction {
             self.erase_edit_of_revoked(&home.conversation, target).await?;
         }

@@ -619,7 +619,8 @@ pub struct Probe {
     pub heard_at: Timestamp,
     /// The webhook's field that is the reason (`account_update`, `phone_number_quality_update`, …), or one of ours: `connection_error`,
     /// `connection_start`, `connection_check`, `connection_deleted`, `owed_turns`, `message_templates` (the list of templates may be out of
-    /// date), `message_templates_asked_for` (a person wants it read again).
+    /// date), `message_templates_asked_for` (a person wants it read again), `erase` and
+    /// `erase_all` (customers' data are being erased).
     pub field: String,
     /// The account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -627,7 +628,7 @@ pub struct Probe {
     /// The number, where it is one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<NumberId>,
-    /// What Meta sent, as JSON text: a hint only, since such webhooks come late and out of order.
+    /// What Meta sent, as JSON text: a hint only, since such webhooks come late and out of order. Of `erase` the conversation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
 }

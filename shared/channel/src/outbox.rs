@@ -309,7 +309,7 @@ impl Outbox<'_> {
     /// Before any refusal is told, the message itself is looked for: if it exists, it decides.
     pub(crate) async fn refuse(&self, draft: &Draft<'_>, refusal: &Refusal, ending: &Ending, now: Timestamp) -> Result<Outcome, SendError> {
         let outbound = draft.message.clone().ended(ending.clone(), now);
-        let existing = match self.store.claim(&draft.key, outbound.clone()).await? {
+        let existing = match self.store.claim(&draft.key, outbound.clone(), draft.known.connection.messages_kept_for()).await? {
             Claim::Ours => {
                 self.counts.one("send.refused");
                 self.tell_ended(draft, &outbound, Some(refusal)).await?;

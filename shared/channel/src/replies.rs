@@ -228,7 +228,9 @@ impl Replies<'_> {
             Ok(it) => it,
             Err(refusal) => return Ok(outbox.refuse(draft, &refusal, &endings::of_refusal(&refusal), now).await?),
         };
-        let existing = match self.store.claim(&draft.key, draft.message.clone().claimed(number.clone(), to.clone(), now)).await? {
+        let (claimed, kept_for) =
+            (draft.message.clone().claimed(number.clone(), to.clone(), now), draft.known.connection.messages_kept_for());
+        let existing = match self.store.claim(&draft.key, claimed, kept_for).await? {
             Claim::Ours => return self.send(part, 1, &number, &to, 0, now).await,
             Claim::Existing(it) => it,
         };

@@ -11,6 +11,15 @@ use crate::time::Timestamp;
 /// How long a send waits for a connection that stopped: long enough to replace a token.
 pub const WAITS_FOR: Duration = Duration::from_mins(10);
 
+/// For how many days messages are kept if nothing is said.
+pub const MESSAGE_DAYS: u16 = 365;
+/// For how many days files are kept if nothing is said.
+pub const FILE_DAYS: u16 = 90;
+/// Messages are kept for at least so many days: longer than Meta repeats a webhook, which would bring back what has gone.
+///
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview>
+pub const LEAST_DAYS: u16 = 14;
+
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -135,6 +144,30 @@ pub struct Connection {
     /// Utility templates are exempt from the repeat guard.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub utility_exempt: bool,
+    /// For how many days messages are kept; [`MESSAGE_DAYS`] if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_days: Option<u16>,
+    /// For how many days files are kept; [`FILE_DAYS`] if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_days: Option<u16>,
+}
+
+impl Connection {
+    /// For how long messages are kept: at least for [`LEAST_DAYS`].
+    #[must_use]
+    pub fn messages_kept_for(&self) -> Duration {
+        days(self.message_days.unwrap_or(MESSAGE_DAYS).max(LEAST_DAYS))
+    }
+
+    /// For how long files are kept.
+    #[must_use]
+    pub fn files_kept_for(&self) -> Duration {
+        days(self.file_days.unwrap_or(FILE_DAYS).max(1))
+    }
+}
+
+fn days(days: u16) -> Duration {
+    Duration::from_hours(24 * u64::from(days))
 }
 
 /// How Meta judges a number by what customers did with its messages in the last days.

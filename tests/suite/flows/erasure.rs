@@ -4,9 +4,9 @@ use channel::contacts::{self, Saved};
 use channel::erasure::{self, Begun};
 use channel::inbox::{self, Filter};
 use channel::jobs::TemplateSend;
-use channel::store::{HandedOver, Inbound as KeptInbound};
+use channel::store::{HandedOver, Inbound as KeptInbound, StoredConnection};
 use domain::contact::Contact;
-use domain::ids::{ConversationId, MessageId, MessageKey, NumberId, Wamid};
+use domain::ids::{ConversationId, MessageId, MessageKey, NumberId, TenantId, Wamid};
 use domain::message::{Content, Event, Message, Preference};
 use meta_sim::{File, Inbound};
 use world::story::{ANA, NUMBER, World, connection_id};
@@ -185,8 +185,10 @@ async fn the_parts_of_a_conversation_are_erased_with_it() {
         assert_eq!(world.erases(&part).await, Begun::Erased);
         world.settle().await;
         assert_eq!(left(world, ANA), Vec::<String>::new());
-        world.meta_repeats_all().await;
+        // SQS has forgotten by then what it would take for a repeat.
         world.pass(A_WHILE).await;
+        world.meta_repeats_all().await;
+        world.pass(MINUTE).await;
         assert_eq!(left(world, ANA), Vec::<String>::new());
         let nobody = ConversationId::parse("n".repeat(22)).expect("an id");
         assert_eq!(world.erases(&nobody).await, Begun::NoConversation);
@@ -217,8 +219,59 @@ async fn what_a_function_still_writes_that_had_read_the_conversation_before_is_e
     };
     let late = KeptInbound::new(connection_id(), number, &Event::Message(message), HandedOver::Nobody, world.now(), false)
         .expect("it can be kept");
-    assert!(world.store.keep_inbound(&key, late).await.expect("the store answers"));
+    assert!(world.store.keep_inbound(&key, late, DAY).await.expect("the store answers"));
     assert_eq!(left(&world, ANA).len(), 1);
     world.pass(A_WHILE).await;
     assert_eq!(left(&world, ANA), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_connection_keeps_no_longer_goes_and_what_it_keeps_stays() {
+    let world = World::new().await;
+    let twenty = |it: &StoredConnection| {
+        let mut it = it.clone();
+        it.connection.message_days = Some(20);
+        Some(it)
+    };
+    world.writes(ANA, "kept for a year");
+    world.settle().await;
+    assert!(world.store.change_connection(&connection_id(), twenty).await.expect("the store answers").is_some());
+    // What is remembered of connections is some minutes old at most.
+    world.sleep(DAY).await;
+    world.writes(ANA, "kept for twenty days");
+    world.writes(ANA, &"and much of it ".repeat(60));
+    world.settle().await;
+    world.sleep(DAY * 19).await;
+    world.dynamo.sweep_expired().expect("the engine answers");
+    assert_eq!(world.history(ANA).await.len(), 6);
+    world.sleep(DAY * 2).await;
+    world.dynamo.sweep_expired().expect("the engine answers");
+    assert_eq!(world.history(ANA).await, ["> kept for a year", "< You said: kept for a year (example, Delivered)"]);
+    assert!(!world.everything().iter().any(|it| it.contains("twenty") || it.contains("much of it")));
+    world.sleep(DAY * 340).await;
+    world.dynamo.sweep_expired().expect("the engine answers");
+    assert_eq!(world.history(ANA).await.len(), 2);
+    world.sleep(DAY * 10).await;
+    world.dynamo.sweep_expired().expect("the engine answers");
+    assert_eq!(world.history(ANA).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn with_a_connection_all_its_conversations_are_erased_those_that_nobody_answered_too() {
+    in_each_way(async |world: &World| {
+        world.agent_is_silent();
+        enters(world, ANA, ANAS_ID);
+        let campaign: Vec<TemplateSend> = (1..4).map(|it| world.offer(&format!("3461100000{it}"), it)).collect();
+        world.campaigns_all(&campaign).await;
+        writes_as(world, ANA, Tells::Both, MARK);
+        world.pass(MINUTE).await;
+        let tenant = TenantId::parse("demo").expect("an id");
+        let is_of_somebody = |it: &String| it.contains("3461100000") || it.contains(MARK) || it.contains(ANA);
+        assert!(world.everything().iter().filter(|it| is_of_somebody(it)).count() > 4);
+        erasure::begin_all(&world.store, &world.queues, &tenant, &connection_id(), world.now()).await.expect("the store answers");
+        world.pass(A_WHILE).await;
+        assert_eq!(world.everything().into_iter().find(is_of_somebody), None);
+        assert!(!world.everything().iter().any(|it| it.contains("ERASING")), "nothing is left to be done");
+    })
+    .await;
 }

@@ -7,7 +7,7 @@ use meta_sim::Fault;
 use world::story::{ANA, NUMBER, World, agent_id, answer, connection_id};
 use world::wire::{self, Rule};
 
-use super::{HOUR, MINUTE, SECOND};
+use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
 
 /// A text of three parts.
@@ -192,7 +192,7 @@ async fn words_that_were_written_by_a_sender_that_died_are_not_kept_for_those_of
         let (number, to) = (NumberId::parse(NUMBER).expect("an id"), conversation.customer().expect("a customer"));
         let draft = Outbound::draft(connection_id(), "text", content, Writer::Agent(agent_id()));
         let message = draft.claimed(number, to, world.now());
-        world.store.claim(&key, message).await
+        world.store.claim(&key, message, DAY).await
     };
     // The words are written beside the message, the message is not.
     world.dynamo.faults().add(Rule::every(wire::Fault::AccessDenied).of("PutItem").by("test").after(1).times(1));

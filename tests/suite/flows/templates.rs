@@ -648,7 +648,7 @@ async fn a_release_that_comes_late_undoes_no_newer_claim() {
     let (first, second) = (world.now(), world.now().plus(SECOND));
     let draft = Outbound::draft(connection_id(), "template", "{}".to_owned(), Writer::Campaign);
     let claimed = draft.claimed(number.clone(), customer.clone(), first);
-    assert!(matches!(world.store.claim(&key, claimed).await, Ok(Claim::Ours)));
+    assert!(matches!(world.store.claim(&key, claimed, DAY).await, Ok(Claim::Ours)));
     world.store.released(&key, fence(first), true).await.expect("the store answers");
     assert!(world.store.reclaim(&key, 1, &number, &customer, second).await.expect("the store answers"));
     for (late, phase) in [(first, Phase::Sending), (second, Phase::Released)] {
@@ -706,8 +706,8 @@ async fn a_claim_that_the_client_repeats_because_its_answer_was_lost_is_its_own(
     let claimed =
         || Outbound::draft(connection_id(), "template", "{}".to_owned(), Writer::Campaign).claimed(number.clone(), customer.clone(), first);
     lost("PutItem");
-    assert!(matches!(store.claim(&key, claimed()).await, Ok(Claim::Ours)));
-    assert!(matches!(store.claim(&key, claimed()).await, Ok(Claim::Existing(_))), "another's is another's");
+    assert!(matches!(store.claim(&key, claimed(), DAY).await, Ok(Claim::Ours)));
+    assert!(matches!(store.claim(&key, claimed(), DAY).await, Ok(Claim::Existing(_))), "another's is another's");
     store.released(&key, fence(first), true).await.expect("the store answers");
     lost("UpdateItem");
     assert!(store.reclaim(&key, 1, &number, &customer, second).await.expect("the store answers"));

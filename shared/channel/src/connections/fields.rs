@@ -219,6 +219,8 @@ pub(crate) async fn create_as(
         token_generation: 1,
         marketing_messages: draft.marketing_messages,
         utility_exempt: draft.utility_exempt,
+        message_days: None,
+        file_days: None,
     };
     let stored = StoredConnection {
         access_token: vault.seal(access_token, &of_connection(id, ACCESS_TOKEN))?,

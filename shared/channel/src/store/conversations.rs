@@ -77,7 +77,6 @@ pub struct Lead {
 
 /// What is kept under a conversation's id, at the end of the way that merges have laid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and unpacked at once")]
 pub enum Found {
     /// A conversation.
     Live(Stored),

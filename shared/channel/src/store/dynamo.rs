@@ -442,6 +442,37 @@ impl Dynamo {
         Ok(Slice { items, ended_at })
     }
 
+    /// Items of a table whose partition's name begins with `prefix`, among the next so many of it from a place on, and the place where to go
+    /// on. It reads, and pays for, all of them: for what has no list and is wanted once.
+    pub(crate) async fn scan<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        prefix: &str,
+        from: Option<(String, String)>,
+        limit: i32,
+    ) -> Result<(Vec<T>, Option<(String, String)>), StoreError> {
+        let key = |(pk, sk)| HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))]);
+        let answer = self
+            .client
+            .scan()
+            .table_name(self.table(table))
+            .filter_expression("begins_with(pk, :prefix)")
+            .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
+            .limit(limit)
+            .set_exclusive_start_key(from.map(key))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|it| failure("Scan", it))?;
+        let text = |item: &Item, name: &str| item.get(name).and_then(|it| it.as_s().ok()).cloned().unwrap_or_default();
+        let next = answer.last_evaluated_key.map(|it| (text(&it, "pk"), text(&it, "sk")));
+        let items = answer.items.unwrap_or_default().into_iter().map(|it| {
+            let key = Key { table, pk: text(&it, "pk"), sk: text(&it, "sk") };
+            Ok(versioned(&key, it)?.value)
+        });
+        Ok((items.collect::<Result<_, StoreError>>()?, next))
+    }
+
     /// All or nothing; false if a condition did not hold or another transaction was in the way.
     pub(crate) async fn transact(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
         let items = writes.into_iter().map(|it| self.transaction_item(it)).collect::<Result<Vec<_>, _>>()?;

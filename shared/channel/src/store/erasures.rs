@@ -17,6 +17,8 @@ use super::{MessageItem, RACES, Store, StoreError, Stored};
 /// Shells are kept for so long, which is longer than Meta repeats a webhook:
 /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview>.
 const KEPT_FOR: Duration = Duration::from_hours(14 * 24);
+/// So many items of the table are gone through together, in search of a connection's addresses.
+const GONE_THROUGH: i32 = 500;
 /// So many items are looked at together.
 const TOGETHER: usize = 100;
 
@@ -25,6 +27,14 @@ const TOGETHER: usize = 100;
 struct ErasingItem {
     /// As of when.
     at: Timestamp,
+}
+
+/// A connection whose conversations are all being erased.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ErasingAll {
+    /// Up to which key the table was gone through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<(String, String)>,
 }
 
 /// As much of an item of a conversation as says what to do with it.
@@ -176,6 +186,54 @@ impl Store {
                 None => return Ok(Wiped { items, is_all: true }),
             }
         }
+    }
+
+    /// Lists a connection as one whose conversations are all being erased, unless it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_erasing_all(&self, connection: &ConnectionId) -> Result<(), StoreError> {
+        let key = keys::erasing_all(connection);
+        let _: Written<ErasingAll> = self.dynamo.put(&key, &ErasingAll::default(), None, None, Condition::Absent).await?;
+        Ok(())
+    }
+
+    /// How far the search for a connection's conversations has come, if all of them are being erased.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erasing_all(&self, connection: &ConnectionId) -> Result<Option<ErasingAll>, StoreError> {
+        let found: Option<Versioned<ErasingAll>> = self.dynamo.get(&keys::erasing_all(connection), Read::Strong).await?;
+        Ok(found.map(|it| it.value))
+    }
+
+    /// Remembers how far it has come; at the end there is nothing to remember.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_erasing_all(&self, connection: &ConnectionId, next: Option<&ErasingAll>) -> Result<(), StoreError> {
+        let key = keys::erasing_all(connection);
+        let Some(next) = next else { return self.dynamo.delete(&key).await };
+        let _: Written<ErasingAll> = self.dynamo.put(&key, next, None, None, Condition::Always).await?;
+        Ok(())
+    }
+
+    /// The conversations to which the next addresses of a connection lead, and where to go on. A campaign's unanswered conversations are on
+    /// no list, so the whole table is gone through.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn addressed(
+        &self,
+        connection: &ConnectionId,
+        at: ErasingAll,
+    ) -> Result<(Vec<ConversationId>, Option<ErasingAll>), StoreError> {
+        let prefix = keys::addresses(connection);
+        let (found, next): (Vec<AddressItem>, _) = self.dynamo.scan(Table::Conversations, &prefix, at.from, GONE_THROUGH).await?;
+        let mut ids: Vec<ConversationId> = found.into_iter().map(|it| it.conversation).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok((ids, next.map(|it| ErasingAll { from: Some(it) })))
     }
 
     /// Lets the way from a part to its conversation's shell go with the shell.

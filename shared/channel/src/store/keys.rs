@@ -124,6 +124,15 @@ pub(crate) fn erasing(connection: &ConnectionId, id: &ConversationId) -> Key {
     Key::new(Table::Conversations, listed(connection, shard(id.as_str())), format!("ERASING#{id}"))
 }
 
+pub(crate) fn erasing_all(connection: &ConnectionId) -> Key {
+    Key::new(Table::Conversations, format!("CONNECTION#{connection}"), "ERASING")
+}
+
+/// With what the partitions of a connection's addresses begin.
+pub(crate) fn addresses(connection: &ConnectionId) -> String {
+    format!("ADDRESS#{connection}#")
+}
+
 pub(crate) fn messages(id: &ConversationId) -> String {
     format!("CONVERSATION#{id}")
 }
@@ -217,6 +226,7 @@ mod tests {
             (format!("template {c} {n}"), template(&connection_id, &name, &Language::parse("es").expect("valid"))),
             (format!("catalogue {c}"), catalogue(&connection_id)),
             (format!("rotation {c}"), rotation(&connection_id)),
+            (format!("erasing all {c}"), erasing_all(&connection_id)),
             (format!("pace {n}"), pace(&number_id)),
         ];
         named.into_iter().collect()

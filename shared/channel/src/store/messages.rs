@@ -1,5 +1,7 @@
 //! Items of the table `messages`: what customers wrote, what we sent, and what was remarked on either.
 
+use std::time::Duration;
+
 use domain::conversation::{Conversation, Span};
 use domain::customer::Customer;
 use domain::ids::{AgentId, ConnectionId, ConversationId, MessageId, MessageKey, NumberId, Wamid};
@@ -492,18 +494,22 @@ impl RemarkKind {
 
 impl Store {
     /// Keeps a message unless it is there; then what is there. Long content is written first, beside it.
-    async fn put_message(&self, key: &MessageKey, mut item: MessageItem) -> Result<Written<MessageItem>, StoreError> {
+    ///
+    /// TTL takes it away, with what lies beside it, within days after its time: that is cleaning up, and nothing here relies on it. What a
+    /// connection's retention is changed to holds for what is kept from then on.
+    async fn put_message(&self, key: &MessageKey, mut item: MessageItem, kept_for: Duration) -> Result<Written<MessageItem>, StoreError> {
+        let expires_at = Some(expires_at(key.at, kept_for));
         let long = item.json_mut().filter(|(json, inline)| json.len() > *inline).map(|(json, _)| std::mem::take(json));
-        let Some(json) = long else { return self.dynamo.put(&keys::message(key), &item, None, None, Condition::Absent).await };
+        let Some(json) = long else { return self.dynamo.put(&keys::message(key), &item, None, expires_at, Condition::Absent).await };
         // A repeat with other words must not change those of the message that is there.
         let body = MessageItem::Body { json };
-        let beside: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, None, Condition::Absent).await?;
-        let written = self.dynamo.put(&keys::message(key), &item, None, None, Condition::Absent).await?;
+        let beside: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, expires_at, Condition::Absent).await?;
+        let written = self.dynamo.put(&keys::message(key), &item, None, expires_at, Condition::Absent).await?;
         if let (Written::Done, Written::Lost(Some(left))) = (&written, beside)
             && left != body
         {
             // Somebody stopped between the two writes: their words were never sent.
-            let _: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, None, Condition::Always).await?;
+            let _: Written<MessageItem> = self.dynamo.put(&keys::body(key), &body, None, expires_at, Condition::Always).await?;
         }
         Ok(written)
     }
@@ -512,17 +518,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn keep_inbound(&self, key: &MessageKey, inbound: Inbound) -> Result<bool, StoreError> {
-        Ok(matches!(self.put_message(key, MessageItem::Inbound(inbound)).await?, Written::Done))
+    pub async fn keep_inbound(&self, key: &MessageKey, inbound: Inbound, kept_for: Duration) -> Result<bool, StoreError> {
+        Ok(matches!(self.put_message(key, MessageItem::Inbound(inbound), kept_for).await?, Written::Done))
     }
 
     /// Claims a message of ours, or keeps one that ended before it was tried.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn claim(&self, key: &MessageKey, outbound: Outbound) -> Result<Claim, StoreError> {
+    pub async fn claim(&self, key: &MessageKey, outbound: Outbound, kept_for: Duration) -> Result<Claim, StoreError> {
         let claim = drawn();
-        match self.put_message(key, MessageItem::Outbound(Outbound { claim, ..outbound })).await? {
+        match self.put_message(key, MessageItem::Outbound(Outbound { claim, ..outbound }), kept_for).await? {
             Written::Done => Ok(Claim::Ours),
             Written::Lost(Some(MessageItem::Outbound(it))) if it.claim == claim => Ok(Claim::Ours),
             Written::Lost(Some(MessageItem::Outbound(it))) => Ok(Claim::Existing(Box::new(it))),
@@ -886,12 +892,14 @@ impl Store {
         target: &Wamid,
         kind: RemarkKind,
         remark: &Remark,
+        kept_for: Duration,
     ) -> Result<(), StoreError> {
+        let expires_at = Some(expires_at(remark.at, kept_for));
         let key = keys::remark(conversation, number, target, kind.name());
         let version = |it: &Remark| u64::try_from(it.at.as_millis()).unwrap_or(0);
         let mut condition = Condition::Absent;
         for _ in 0..RACES {
-            let written: Written<Remark> = self.dynamo.put(&key, remark, Some(version(remark)), None, condition).await?;
+            let written: Written<Remark> = self.dynamo.put(&key, remark, Some(version(remark)), expires_at, condition).await?;
             match written {
                 Written::Lost(Some(there)) if there.at < remark.at => condition = Condition::Version(version(&there)),
                 Written::Lost(None) => condition = Condition::Absent,
@@ -934,6 +942,11 @@ impl Store {
 /// Never zero, which is nobody's.
 fn drawn() -> u64 {
     Uuid::new_v4().as_u64_pair().0 | 1
+}
+
+/// When what is from `at` may go, in seconds, as TTL wants it.
+fn expires_at(at: Timestamp, kept_for: Duration) -> i64 {
+    at.plus(kept_for).as_millis() / 1_000
 }
 
 /// Only while the message is claimed as it was for this send.

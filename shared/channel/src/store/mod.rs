@@ -21,7 +21,7 @@ pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection, can_send_as};
 pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
-pub use erasures::Wiped;
+pub use erasures::{ErasingAll, Wiped};
 pub use idempotency::Asked;
 pub use leases::Leased;
 pub use messages::{

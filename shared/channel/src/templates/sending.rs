@@ -75,7 +75,7 @@ impl Templates<'_> {
         ready.message.template_badge = reserved.admitted.has_badge;
         let draft = ready.draft();
         let claimed = draft.message.clone().claimed(reserved.number.clone(), reserved.to.clone(), now);
-        let throttled = match self.store.claim(&draft.key, claimed).await? {
+        let throttled = match self.store.claim(&draft.key, claimed, draft.known.connection.messages_kept_for()).await? {
             Claim::Ours => 0,
             Claim::Existing(it) if it.phase == Phase::Released => {
                 if !self.store.reclaim(&draft.key, 1, &reserved.number, &reserved.to, now).await? {
