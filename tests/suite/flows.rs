@@ -14,6 +14,7 @@ mod people;
 mod replies;
 mod stops;
 pub(crate) mod templates;
+mod traffic;
 mod window;
 
 use std::time::Duration;
