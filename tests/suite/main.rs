@@ -12,6 +12,7 @@ mod meta_contract;
 mod person;
 mod races;
 mod sends;
+mod starts;
 mod templates;
 mod tidy;
 mod units;

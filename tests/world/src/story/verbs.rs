@@ -60,6 +60,11 @@ impl World {
         orders::race(self.dynamo.faults(), is_about_customer, runners, choose).await;
     }
 
+    /// The same, stopped before each call about connections, numbers and apps.
+    pub async fn race_over_connections(&self, runners: Vec<LocalBoxFuture<'_, ()>>, choose: impl FnMut(usize) -> usize) {
+        orders::race(self.dynamo.faults(), is_about_connection, runners, choose).await;
+    }
+
     /// What is kept of a conversation, oldest first: `>` the customer's, `<` ours with its author and what became of it, `·` notes.
     pub async fn history(&self, who: &str) -> Vec<String> {
         let conversation = self.conversation(who).await;
@@ -212,6 +217,13 @@ impl World {
 fn is_about_customer(call: &Call) -> bool {
     let has = |part: &str| call.body.windows(part.len()).any(|it| it == part.as_bytes());
     has("\"CONVERSATION#") || has("\"ADDRESS#")
+}
+
+/// Is this call about a connection, a number, an app, or the list of an account's connections?
+fn is_about_connection(call: &Call) -> bool {
+    let has = |part: &str| call.body.windows(part.len()).any(|it| it == part.as_bytes());
+    // A line of the Logs changes nothing for anybody.
+    ["\"CONNECTION#", "\"NUMBER#", "\"APP#", "\"WABA#"].into_iter().any(has) && !has("\"LOG#")
 }
 
 /// A message as a person would read it in the history.
