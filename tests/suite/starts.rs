@@ -154,6 +154,10 @@ async fn a_check_that_was_overtaken_by_another_start_decides_nothing() {
         world.race_over_connections(vec![health(world), person.boxed_local()], choose).await;
         world.pass(MINUTE).await;
         assert_eq!(world.state(id).await, State::Error, "{order}: what was entered last is no token: {:?}", world.logs(id).await);
+        let mut states = told(world, id);
+        states.sort_by_key(|it| it.0);
+        let last: Vec<&str> = states.iter().rev().take(2).map(|it| it.1.as_str()).collect();
+        assert_eq!(last, ["ERROR", "STARTING"], "{order}: it never ran with it");
     })
     .await;
 }
