@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use channel::connections::NewConnection;
+use channel::connections::{ConnectionEdit, Edited, NewConnection, StartOptions, Started};
 use channel::vault::Secret;
+use domain::connection::State;
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::message::Content;
 use lambda_http::http::{Method, Request, StatusCode};
@@ -16,10 +17,12 @@ use meta_sim::{Account, App, Mode, Setup, Simulator, Token};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use world::mapping::Delivery;
-use world::story::{ACCESS_TOKEN, ANA, APP, APP_SECRET, NUMBER, OTHER_NUMBER, VERIFY_TOKEN, WABA, World, demo};
+use world::story::{
+    ACCESS_TOKEN, ANA, APP, APP_SECRET, NUMBER, OTHER_NUMBER, SECRET_OVERLAP, VERIFY_TOKEN, WABA, World, connection_id, demo,
+};
 use world::wire::{Fault, Rule};
 
-use crate::in_every_way;
+use crate::{in_each_way, in_every_way};
 
 const BEN: &str = "34600333444";
 /// Of another tenant: its app, account and number.
@@ -600,6 +603,59 @@ async fn a_rotation_that_is_not_remembered_yet_is_noticed_at_once_and_the_secret
 }
 
 #[tokio::test]
+async fn after_the_overlap_the_old_secret_is_refused() {
+    let world = World::new().await;
+    let (path, body) = (format!("/webhooks/{APP}"), envelope(&[]).to_string().into_bytes());
+    let posts = async |secret: &str| world.post_bytes(&path, &body, Some(&signed(secret, &body))).await;
+    assert_eq!(posts(APP_SECRET).await, 200);
+    world.rotate_app_secret("the-new-secret").await;
+    // To the minute: for so long an app is remembered.
+    world.clock.advance(SECRET_OVERLAP - Duration::from_mins(1));
+    assert_eq!((posts("the-new-secret").await, posts(APP_SECRET).await), (200, 200));
+    world.clock.advance(Duration::from_mins(1));
+    assert_eq!((posts("the-new-secret").await, posts(APP_SECRET).await), (200, 403));
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_over_to_another_app_loses_no_webhook_of_it() {
+    in_each_way(async |world: &World| {
+        world.agent_is_silent();
+        world.writes(ANA, "under the old app");
+        world.settle().await;
+        world.stop().await;
+        world.meta.put_app(App::new(FOREIGN_APP, FOREIGN_SECRET));
+        world.meta.put_token(Token::new(FOREIGN_TOKEN, FOREIGN_APP, &[WABA]));
+        let edit = ConnectionEdit {
+            app: Some(FOREIGN_APP.to_owned()),
+            app_secret: Some(Secret::new(FOREIGN_SECRET)),
+            access_token: Some(Secret::new(FOREIGN_TOKEN)),
+            ..ConnectionEdit::default()
+        };
+        assert!(matches!(world.edits(&edit).await, Edited::Done(_)));
+        assert_eq!(world.starts(&connection_id(), StartOptions::default()).await, Started::Starting);
+        world.settle().await;
+        assert_eq!(world.state(&connection_id()).await, State::Running, "{:?}", world.logs(&connection_id()).await);
+        world.meta.change_account(WABA, |it| it.subscribed.retain(|it, _| it != APP)).expect("there");
+        // The owner of the number is remembered with the app before still.
+        for text in ["one", "two"] {
+            world.writes(ANA, text);
+            world.meta.tell_account(WABA, "account_update", &json!({ "event": "X" }));
+            world.settle().await;
+            world.clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(world.words_told(), ["under the old app", "one", "two"]);
+        let logs = world.logs(&connection_id()).await;
+        assert_eq!(logs.iter().filter(|it| it.contains("account_update")).count(), 2, "so of its account: {logs:?}");
+        // The app before signs for nobody any more.
+        let forged = envelope(&[of_number(NUMBER, "messages", &[text("wamid.forged", ANA, "forged")])]);
+        assert_eq!(world.posts(&forged).await, 200, "dropped, not repeated");
+        world.settle().await;
+        assert_eq!(world.words_told().len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stranger_cannot_make_us_look_more_than_once_a_second() {
     let world = World::new().await;
     let before = world.sqs.labels();
@@ -622,6 +678,11 @@ async fn a_stranger_cannot_make_us_look_more_than_once_a_second() {
     assert_eq!(asked("a wrong signature", &path, b"{}", "guess").await.1, 5);
     assert_eq!(asked("a number that nobody has", &path, &nobodys, APP_SECRET).await.1, 5, "the app is remembered from before");
     assert_eq!(asked("an account that nobody has", &path, account.to_string().as_bytes(), APP_SECRET).await.1, 5);
+    assert_eq!(world.sqs.labels(), before);
+    install_foreign(&world, "300000000000009").await;
+    let before = world.sqs.labels();
+    let anothers = envelope(&[of_number(FOREIGN_NUMBER, "messages", &[text("wamid.1", ANA, "hello")])]).to_string().into_bytes();
+    assert_eq!(asked("a number of another app", &path, &anothers, APP_SECRET).await.1, 10, "the number and its connection");
     assert_eq!(world.sqs.labels(), before);
 }
 

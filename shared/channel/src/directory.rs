@@ -183,6 +183,29 @@ impl Owners {
         Ok(connections)
     }
 
+    /// Whose a number is, as it is now, if it was not looked at in the last second: then `None`, since the answer would be the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn once_more(&self, number: &NumberId, now: Timestamp) -> Result<Option<Owner>, StoreError> {
+        if self.owners.recall(number, REFUSED_FOR, now).is_some() {
+            return Ok(None);
+        }
+        self.afresh(number, now).await
+    }
+
+    /// The connections that use an account, as they are now, if they were not looked at in the last second: then none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn of_account_once_more(&self, account: &WabaId, now: Timestamp) -> Result<Vec<Connection>, StoreError> {
+        if self.accounts.recall(account, REFUSED_FOR, now).is_some() {
+            return Ok(Vec::new());
+        }
+        self.accounts.forget(account);
+        self.of_account(account, now).await
+    }
+
     /// Whose a number is, as it is now.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use domain::connection::Connection;
 use domain::customer::Customer;
 use domain::ids::{AppId, ConnectionId, NumberId, WabaId, hash};
 use domain::message::{Event, Profile};
@@ -211,14 +212,22 @@ impl Ingest<'_> {
     /// Whose a number is, if that connection uses this app: nobody may sign for another's number.
     async fn owner(&self, app: &AppId, number: Option<&NumberId>, now: Timestamp) -> Result<Option<Owner>, IngestError> {
         let owner = match number {
-            Some(it) => self.owners.of(it, REMEMBERED, now).await?,
+            Some(it) => self.owner_by_app(app, it, now).await?,
             None => None,
         };
-        let owner = owner.filter(|it| it.connection.app.as_ref() == Some(app));
         if owner.is_none() {
             self.counts.one("webhook.foreign");
         }
         Ok(owner)
+    }
+
+    /// What is remembered with another app is looked at once more: the connection's app may have been replaced since.
+    async fn owner_by_app(&self, app: &AppId, number: &NumberId, now: Timestamp) -> Result<Option<Owner>, IngestError> {
+        let uses_app = |it: &Owner| it.connection.app.as_ref() == Some(app);
+        match self.owners.of(number, REMEMBERED, now).await? {
+            Some(it) if !uses_app(&it) => Ok(self.owners.once_more(number, now).await?.filter(uses_app)),
+            other => Ok(other),
+        }
     }
 
     /// A notice is a reason to read again from Meta, for each connection that it concerns and that uses this app.
@@ -233,11 +242,14 @@ impl Ingest<'_> {
     ) -> Result<(), IngestError> {
         let mut connections = Vec::new();
         if let Some(number) = &number {
-            connections.extend(self.owners.of(number, REMEMBERED, now).await?.map(|it| it.connection));
+            connections.extend(self.owner_by_app(app, number, now).await?.map(|it| it.connection));
         } else if let Some(waba) = &waba {
-            connections.extend(self.owners.of_account(waba, now).await?);
+            let use_app = |it: &Connection| it.app.as_ref() == Some(app);
+            connections = self.owners.of_account(waba, now).await?.into_iter().filter(use_app).collect();
+            if connections.is_empty() {
+                connections = self.owners.of_account_once_more(waba, now).await?.into_iter().filter(use_app).collect();
+            }
         }
-        connections.retain(|it| it.app.as_ref() == Some(app));
         if connections.is_empty() {
             self.counts.one("webhook.foreign");
             return Ok(());
