@@ -4,15 +4,18 @@
 use std::time::Duration;
 
 use channel::connections::{self, ConnectionDraft, ConnectionEdit, Edited, StartOptions, Started};
+use channel::people;
 use channel::vault::Secret;
 use domain::connection::State;
-use domain::ids::{ConnectionId, TenantId};
+use domain::customer::{Customer, Phone};
+use domain::ids::{ConnectionId, NumberId, TenantId};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use meta_sim::{Account, App, Number, Token};
 use serde_json::Value;
 use world::orders::by_chance;
-use world::story::{World, vault};
+use world::story::{ANA, World, vault};
+use world::wire::{Fault, Rule};
 
 const THEIR_NUMBER: &str = "100000000000009";
 const THEIR_APP: &str = "200000000000009";
@@ -182,4 +185,69 @@ async fn a_check_that_was_overtaken_leaves_the_secret_that_was_entered_since() {
         assert_eq!(world.post_bytes(&path, body, Some(&signature)).await, 200, "{order}: it is the app's");
     })
     .await;
+}
+
+/// A start has done all that it does, once.
+async fn has_started_whole(world: &World, id: &ConnectionId, place: &str) {
+    world.pass(MINUTE * 3).await;
+    // The schedule goes on with what a crash left.
+    world.schedule_all().await;
+    world.pass(MINUTE * 3).await;
+    assert_eq!(world.state(id).await, State::Running, "{place}: {:?}", world.logs(id).await);
+    let states: Vec<String> = told(world, id).into_iter().map(|it| it.1).collect();
+    assert_eq!(states, ["STARTING", "RUNNING"], "{place}");
+    let number = world.store.number(&NumberId::parse(THEIR_NUMBER).expect("an id"), true).await.expect("the store answers");
+    assert_eq!(number.map(|it| it.connection), Some(id.clone()), "{place}: the number is its own");
+    let stored = world.store.connection(id).await.expect("the store answers").expect("there");
+    assert!(stored.pending_app_secret.is_none(), "{place}: the secret is the app's");
+    assert_eq!(stored.connection.numbers.len(), 1, "{place}: the account's only number was adopted");
+    assert!(world.meta.account(THEIR_WABA).expect("there").subscribed.contains_key(THEIR_APP), "{place}");
+    let callback = world.meta.app(THEIR_APP).expect("there").callback.unwrap_or_default();
+    assert!(callback.ends_with(&format!("/webhooks/{THEIR_APP}")), "{place}: {callback}");
+    world.writes_to(THEIR_NUMBER, ANA, "hello");
+    world.settle().await;
+    assert_eq!((world.words_told().len(), world.webhooks_refused()), (0, 0), "{place}: it is kept for people");
+    assert!(people::find(&world.store, id, &customer()).await.expect("the store answers").is_some(), "{place}: what comes in is kept");
+}
+
+fn customer() -> Customer {
+    Customer::known_by(Phone::parse(ANA).ok(), None).expect("an address")
+}
+
+#[tokio::test]
+async fn a_first_start_goes_on_wherever_metas_answer_is_lost() {
+    for is_done in [false, true] {
+        for call in 0.. {
+            let world = World::new().await;
+            assets(&world);
+            let id = created(&world, &draft()).await;
+            world.meta.cut_call(call, is_done);
+            starts(&world, &id).await;
+            world.pass(SECOND * 4).await;
+            if world.meta.will_cut() {
+                println!("{call} calls to Meta");
+                // The secret, the token, the account, its numbers, who is subscribed, the subscription, the callback, its change.
+                assert!(call >= 8);
+                break;
+            }
+            has_started_whole(&world, &id, &format!("cut at call {call} to Meta, done: {is_done}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_goes_on_wherever_it_dies() {
+    for engine in ["DynamoDB", "SQS"] {
+        for call in 0.. {
+            let (world, id) = being_started().await;
+            let faults = if engine == "SQS" { world.sqs.faults() } else { world.dynamo.faults() };
+            faults.reset_calls();
+            faults.add(Rule::every(Fault::CutAfter).by("health").after(call).times(1));
+            has_started_whole(&world, &id, &format!("dead after call {call} to {engine}")).await;
+            if faults.calls_by("health").values().sum::<u64>() <= call {
+                println!("{call} calls to {engine}");
+                break;
+            }
+        }
+    }
 }

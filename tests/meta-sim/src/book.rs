@@ -250,6 +250,17 @@ pub struct FailingCall {
     pub times: u32,
 }
 
+/// A call other than a send whose answer is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutCall {
+    /// So many are answered before it.
+    pub after: u32,
+    /// It is done, and only its answer is lost.
+    pub is_done: bool,
+    /// It is this one, which is made again once the callback has passed the handshake.
+    pub is_in_handshake: bool,
+}
+
 /// The permission to send and to receive `messages`.
 pub const MESSAGING: &str = "whatsapp_business_messaging";
 /// The permission to read and change numbers, templates and subscriptions.
@@ -584,6 +595,9 @@ pub(crate) struct Book {
     /// Which calls other than sends fail.
     #[serde(default)]
     pub(crate) failing_calls: Vec<FailingCall>,
+    /// The next call whose answer is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cut_call: Option<CutCall>,
     /// The codes of Embedded Signup.
     #[serde(default)]
     pub(crate) codes: BTreeMap<String, SignupCode>,

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::Simulator;
-use crate::book::{Book, MANAGEMENT, MESSAGING, Medium};
+use crate::book::{Book, CutCall, MANAGEMENT, MESSAGING, Medium};
 use crate::errors::Refusal;
 use crate::faults::Fault;
 use crate::sends::Way;
@@ -246,6 +246,30 @@ impl Book {
             failing.times -= 1;
             return failing.code.map_or_else(|| Ok(server_error(503)), |code| Err(Refusal::new(code)));
         }
+        match self.cut_call.take() {
+            // A call that is made again after the handshake was counted before.
+            Some(cut) if call.verified != cut.is_in_handshake => {
+                self.cut_call = Some(cut);
+                self.execute(now_ms, call, path)
+            }
+            Some(cut) if cut.after > 0 => {
+                self.cut_call = Some(CutCall { after: cut.after - 1, ..cut });
+                self.execute(now_ms, call, path)
+            }
+            Some(cut) if cut.is_done => {
+                let answer = self.execute(now_ms, call, path);
+                if !matches!(answer, Ok(Reply::Verify { .. })) {
+                    return Ok(Reply::Cut);
+                }
+                self.cut_call = Some(CutCall { is_in_handshake: true, ..cut });
+                answer
+            }
+            Some(_) => Ok(Reply::Cut),
+            None => self.execute(now_ms, call, path),
+        }
+    }
+
+    fn execute(&mut self, now_ms: i64, call: &Call, path: &[&str]) -> Result<Reply, Refusal> {
         if path == ["oauth", "access_token"] {
             return self.exchange(now_ms, call).map(|it| Reply::Json(200, it));
         }

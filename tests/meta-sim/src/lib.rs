@@ -41,8 +41,8 @@ use tokio::sync::watch;
 
 pub use assets::{CODE_MS, SMS_CODE};
 pub use book::{
-    Account, App, Author, Customer, FIELDS, FailingCall, Failure, MANAGEMENT, MESSAGING, Message, Number, Override, PORTFOLIO, Pace, Setup,
-    SignupCode, Token,
+    Account, App, Author, Customer, CutCall, FIELDS, FailingCall, Failure, MANAGEMENT, MESSAGING, Message, Number, Override, PORTFOLIO,
+    Pace, Setup, SignupCode, Token,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use customers::{File, Impossible, Inbound, Line, Written};
@@ -368,6 +368,16 @@ impl Simulator {
     /// plain 503.
     pub fn fail_calls(&self, path: &str, code: Option<u32>, times: u32) {
         self.change(|book, _| book.failing_calls.push(FailingCall { path: path.into(), code, times }));
+    }
+
+    /// After so many more calls other than sends the connection is lost once: before the call is done, or after it.
+    pub fn cut_call(&self, after: u32, is_done: bool) {
+        self.change(|book, _| book.cut_call = Some(CutCall { after, is_done, is_in_handshake: false }));
+    }
+
+    /// Is the call of [`Simulator::cut_call`] still to come?
+    pub fn will_cut(&self) -> bool {
+        self.look(|book, _| book.cut_call.is_some())
     }
 
     /// A person has signed in with Meta for `app_id`: the code is good for 30 seconds, and brings `token`.
