@@ -1,14 +1,16 @@
 //! Races of starts: a person stops, edits or starts anew while a check with Meta is under way, and two connections start at once that want
 //! the same. Each order stops whoever runs before each call about a connection, a number or an app.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use channel::connections::{self, ConnectionDraft, ConnectionEdit, Edited, StartOptions, Started};
 use channel::people;
+use channel::store::NumberItem;
 use channel::vault::Secret;
 use domain::connection::State;
 use domain::customer::{Customer, Phone};
-use domain::ids::{ConnectionId, NumberId, TenantId};
+use domain::ids::{AppId, ConnectionId, NumberId, TenantId};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use meta_sim::{Account, App, Number, Token};
@@ -22,6 +24,11 @@ const THEIR_APP: &str = "200000000000009";
 const THEIR_WABA: &str = "300000000000009";
 const THEIR_SECRET: &str = "their-app-secret-0123";
 const THEIR_TOKEN: &str = "their-access-token-0123";
+const RIVALS_NUMBER: &str = "100000000000008";
+const RIVALS_APP: &str = "200000000000008";
+const RIVALS_WABA: &str = "300000000000008";
+const RIVALS_SECRET: &str = "rivals-app-secret-0123";
+const RIVALS_TOKEN: &str = "rivals-access-token-0123";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -196,8 +203,7 @@ async fn has_started_whole(world: &World, id: &ConnectionId, place: &str) {
     assert_eq!(world.state(id).await, State::Running, "{place}: {:?}", world.logs(id).await);
     let states: Vec<String> = told(world, id).into_iter().map(|it| it.1).collect();
     assert_eq!(states, ["STARTING", "RUNNING"], "{place}");
-    let number = world.store.number(&NumberId::parse(THEIR_NUMBER).expect("an id"), true).await.expect("the store answers");
-    assert_eq!(number.map(|it| it.connection), Some(id.clone()), "{place}: the number is its own");
+    assert_eq!(number(world, THEIR_NUMBER).await.map(|it| it.connection), Some(id.clone()), "{place}: the number is its own");
     let stored = world.store.connection(id).await.expect("the store answers").expect("there");
     assert!(stored.pending_app_secret.is_none(), "{place}: the secret is the app's");
     assert_eq!(stored.connection.numbers.len(), 1, "{place}: the account's only number was adopted");
@@ -249,5 +255,112 @@ async fn a_first_start_goes_on_wherever_it_dies() {
                 break;
             }
         }
+    }
+}
+
+/// Assets of another tenant at Meta, with a token that was made for this app and covers this account.
+fn rivals_assets(world: &World, app: &str, waba: &str) {
+    world.meta.put_app(App::new(RIVALS_APP, RIVALS_SECRET));
+    world.meta.put_account(Account::new(RIVALS_WABA, RIVALS_APP));
+    world.meta.put_number(Number::new(RIVALS_NUMBER, RIVALS_WABA, "+1 555-010-0008"));
+    world.meta.put_token(Token::new(RIVALS_TOKEN, app, &[waba]));
+}
+
+/// The other tenant enters this app, with this secret, and this account; its only number is adopted.
+async fn rival_enters(world: &World, (app, app_secret): (&str, &str), waba: &str) -> ConnectionId {
+    let entered = ConnectionDraft {
+        tenant: tenant("rival"),
+        name: "Rival".to_owned(),
+        app: app.to_owned(),
+        app_secret: Some(Secret::new(app_secret)),
+        access_token: Some(Secret::new(RIVALS_TOKEN)),
+        waba: waba.to_owned(),
+        ..draft()
+    };
+    created(world, &entered).await
+}
+
+/// Whose a number is, as it is kept.
+async fn number(world: &World, id: &str) -> Option<NumberItem> {
+    world.store.number(&NumberId::parse(id).expect("an id"), true).await.expect("the store answers")
+}
+
+/// What is kept of a number and of the app that both want, as text.
+async fn held(world: &World) -> String {
+    let app = world.store.app(&AppId::parse(THEIR_APP).expect("an id")).await.expect("the store answers");
+    format!("{:?} {app:?}", number(world, THEIR_NUMBER).await)
+}
+
+/// Its last start was refused, and why says nothing of who has what it wants.
+async fn was_refused_without_a_name(world: &World, id: &ConnectionId, others: &ConnectionId, order: &str) {
+    assert_eq!(world.state(id).await, State::Error, "{order}");
+    for line in world.logs(id).await {
+        let line = line.to_lowercase();
+        assert!(!["acme", "rival", &others.to_string().to_lowercase()].iter().any(|it| line.contains(it)), "{order}: {line}");
+    }
+}
+
+/// Two tenants start at once and want the same: one has it, in every order, and keeps it whatever the other tries.
+async fn one_of_two_has_it(app: (&str, &str), waba: &str) {
+    let mut winners = BTreeSet::new();
+    beside_a_check(async |world: &World, id, choose, order| {
+        rivals_assets(world, app.0, waba);
+        let rival = rival_enters(world, app, waba).await;
+        let starts_too = async {
+            starts(world, &rival).await;
+            world.hands_over("ProbesQueue").await;
+        };
+        world.race_over_connections(vec![health(world), starts_too.boxed_local()], choose).await;
+        world.pass(MINUTE).await;
+        let has_won = world.state(id).await == State::Running;
+        let (winner, loser) = if has_won { (id, &rival) } else { (&rival, id) };
+        assert_eq!(world.state(winner).await, State::Running, "{order}: one of them runs");
+        was_refused_without_a_name(world, loser, winner, order).await;
+        winners.insert(has_won);
+        let before = held(world).await;
+        starts(world, loser).await;
+        world.pass(MINUTE).await;
+        was_refused_without_a_name(world, loser, winner, order).await;
+        assert_eq!(held(world).await, before, "{order}: nothing changed for its holder");
+        // All or nothing: whoever lost has no number of its own either.
+        for it in [THEIR_NUMBER, RIVALS_NUMBER] {
+            assert!(number(world, it).await.is_none_or(|it| it.connection == *winner), "{order}: {it}");
+        }
+        let app = world.store.connection(winner).await.expect("the store answers").expect("there").connection.app.expect("entered");
+        let secret = if app.as_str() == THEIR_APP { THEIR_SECRET } else { RIVALS_SECRET };
+        let signature = meta_sim::signature(secret, b"{}");
+        assert_eq!(world.post_bytes(&format!("/webhooks/{app}"), b"{}", Some(&signature)).await, 200, "{order}: the winner's webhooks");
+    })
+    .await;
+    assert_eq!(winners.len(), 2, "both may win");
+}
+
+#[tokio::test]
+async fn of_two_tenants_that_start_at_once_with_one_app_one_has_it_and_the_other_is_told_of_nobody() {
+    one_of_two_has_it((THEIR_APP, THEIR_SECRET), RIVALS_WABA).await;
+}
+
+#[tokio::test]
+async fn of_two_tenants_that_start_at_once_with_one_number_one_has_it_and_the_other_is_told_of_nobody() {
+    one_of_two_has_it((RIVALS_APP, RIVALS_SECRET), THEIR_WABA).await;
+}
+
+#[tokio::test]
+async fn anothers_app_with_a_secret_of_ones_own_and_anothers_account_are_refused_whatever_the_order() {
+    for (app, waba, token) in [(THEIR_APP, RIVALS_WABA, (THEIR_APP, RIVALS_WABA)), (RIVALS_APP, THEIR_WABA, (RIVALS_APP, RIVALS_WABA))] {
+        beside_a_check(async |world: &World, id, choose, order| {
+            rivals_assets(world, token.0, token.1);
+            let rival = rival_enters(world, (app, RIVALS_SECRET), waba).await;
+            let starts_too = async {
+                starts(world, &rival).await;
+                world.hands_over("ProbesQueue").await;
+            };
+            world.race_over_connections(vec![health(world), starts_too.boxed_local()], choose).await;
+            was_refused_without_a_name(world, &rival, id, order).await;
+            let place = format!("{order}, app {app}, account {waba}");
+            has_started_whole(world, id, &place).await;
+            assert_eq!(number(world, RIVALS_NUMBER).await, None, "{place}");
+        })
+        .await;
     }
 }
