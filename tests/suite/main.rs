@@ -13,6 +13,7 @@ mod person;
 mod races;
 mod sends;
 mod starts;
+mod takes;
 mod templates;
 mod tidy;
 mod units;

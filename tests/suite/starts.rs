@@ -236,6 +236,8 @@ async fn a_first_start_goes_on_wherever_metas_answer_is_lost() {
                 assert!(call >= 8);
                 break;
             }
+            world.pass(MINUTE).await;
+            assert_eq!(world.state(&id).await, State::Running, "call {call} to Meta, done: {is_done}: it is asked again at once");
             has_started_whole(&world, &id, &format!("cut at call {call} to Meta, done: {is_done}")).await;
         }
     }
