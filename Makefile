@@ -24,7 +24,7 @@ check: $(call stamp,requirements) $(call stamp,requirements-check) $(DENY)
 	@if $(DENY) fetch db; then $(DENY) check; else \
 	  echo "== The advisory database is out of reach: licences, bans and sources only"; $(DENY) check licenses bans sources; fi
 bench: $(if $(LOCAL),setup)
-	cargo bench --package bench --profile bench-world -- $(or $(RUNS),campaign faults parts) $(if $(LOCAL),local)
+	cargo bench --package bench --profile bench-world -- $(or $(RUNS),campaign faults stops parts) $(if $(LOCAL),local)
 build: $(call stamp,requirements) $(call stamp,requirements-build)
 	PATH="$(VENV)/bin:$$PATH" cargo lambda build --release --arm64 --lambda-dir target/lambda $(FUNCTIONS:%=--package %)
 fmt:

@@ -2,13 +2,16 @@
 //!
 //! Judged by the simulator's books. Nothing here is a speed of this machine but the wall time.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use channel::connections::NewConnection;
+use channel::connections::{self, NewConnection, StartOptions};
+use channel::directory::REMEMBERED_TO_SEND;
 use channel::jobs::{Happened, Label, TemplateSend};
 use domain::ids::NumberId;
 use domain::template::Template;
+use futures::future::join;
 use meta::numbers::NumberState;
 use meta_sim::{App, Fault, Mode, Received, Setup, demo_templates};
 use serde_json::json;
@@ -26,6 +29,11 @@ const FUNCTIONS: [&str; 5] = ["webhook", "inbound", "replies", "templates", "sta
 /// The rate is taken until so many of a number's sends are out. What finds no slot waits for tens of seconds, however long the campaign is:
 /// in the end there are only those.
 const STEADY: f64 = 0.5;
+
+/// A campaign that is stopped is so after this long…
+const STOPS_AFTER: Duration = Duration::from_secs(10);
+/// …and started again after this long.
+const STARTS_AFTER: Duration = Duration::from_secs(45);
 
 /// How much is sent.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +113,31 @@ pub(crate) async fn faults(scale: &Scale, findings: &mut Findings) {
     run.outcome(findings);
 }
 
+/// A campaign that a person stops in its middle, and starts again within a minute: nothing is sent meanwhile, everything afterwards.
+pub(crate) async fn stops(scale: &Scale, findings: &mut Findings) {
+    println!("A campaign of {} jobs that is stopped after {STOPS_AFTER:?} and started {STARTS_AFTER:?} later", scale.jobs);
+    let freely = Freely { workers: 50, trouble: None };
+    let meanwhile = Cell::new((0, 0));
+    let stops = async |world: &World| {
+        world.clock.until(world.now().plus(STOPS_AFTER).as_millis()).await;
+        let stopped_ms = world.clock.now_ms();
+        connections::stop(&world.store, &world.queues, &connection_id(), world.now()).await.expect("the store answers");
+        world.clock.until(world.now().plus(STARTS_AFTER).as_millis()).await;
+        meanwhile.set((stopped_ms, world.clock.now_ms()));
+        world.starts(&connection_id(), StartOptions::default()).await;
+    };
+    let run = Run::beside(world(scale).await, scale, phones(scale.jobs), freely, |_| (), stops).await;
+    let (stopped_ms, started_ms) = meanwhile.get();
+    // Whoever sends remembers a connection for so long.
+    let stopped = stopped_ms.saturating_add_unsigned(REMEMBERED_TO_SEND.as_millis() as u64)..started_ms;
+    let times: Vec<i64> = run.received().into_values().flatten().map(|it| it.at_ms).collect();
+    findings.found("sent before the stop", times.iter().filter(|it| **it < stopped_ms).count() as f64);
+    findings.found("sent while it was stopped", times.iter().filter(|it| stopped.contains(it)).count() as f64);
+    findings.found("refused", run.world.codes().len() as f64);
+    run.replies(findings);
+    run.outcome(findings);
+}
+
 /// The telephones of the customers of a campaign.
 fn phones(count: usize) -> Vec<String> {
     (0..count).map(|it| format!("346{it:08}")).collect()
@@ -133,6 +166,18 @@ struct Run {
 impl Run {
     /// The campaign is enqueued at once; customers write while it runs; all ends when nothing is left to do.
     async fn of(world: World, scale: &Scale, phones: Vec<String>, freely: Freely, arrange: impl FnOnce(&World)) -> Self {
+        Self::beside(world, scale, phones, freely, arrange, async |_| ()).await
+    }
+
+    /// The same, with something that is done meanwhile.
+    async fn beside(
+        world: World,
+        scale: &Scale,
+        phones: Vec<String>,
+        freely: Freely,
+        arrange: impl FnOnce(&World),
+        meanwhile: impl AsyncFnOnce(&World),
+    ) -> Self {
         // Everybody has written before in this hour: conversations are there, and what is remembered is warm.
         let calm = Freely { trouble: None, ..freely };
         world.run_until(calm, talk(&world, scale, TALKERS * scale.numbers)).await;
@@ -148,12 +193,11 @@ impl Run {
         let job = |(phone, serial): (&String, u32)| TemplateSend { campaign: campaign.clone(), ..world.offer(phone, serial) };
         let jobs: Vec<TemplateSend> = phones.iter().zip(0..).map(job).collect();
         let talks = usize::try_from(scale.talking().as_secs()).unwrap_or_default() * TALKS * scale.numbers;
-        let written = world
-            .run_until(freely, async {
-                world.campaigns_all(&jobs).await;
-                talk(&world, scale, talks).await
-            })
-            .await;
+        let story = async {
+            world.campaigns_all(&jobs).await;
+            join(talk(&world, scale, talks), meanwhile(&world)).await.0
+        };
+        let written = world.run_until(freely, story).await;
         let numbers = (0..scale.numbers).map(number).collect();
         let counts = lambda::metrics::take();
         Self { world, began_ms, phones: phones.into_iter().collect(), numbers, written, counts, took: began.elapsed() }

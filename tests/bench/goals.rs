@@ -18,6 +18,8 @@ const GOALS: &[(&str, Bound)] = &[
     ("replies lost", Bound::Exactly(0.0)),
     ("replies doubled, and no second attempt by name", Bound::Exactly(0.0)),
     ("customers answered out of order", Bound::Exactly(0.0)),
+    ("sent while it was stopped", Bound::Exactly(0.0)),
+    ("refused", Bound::Exactly(0.0)),
     ("dead letters", Bound::Exactly(0.0)),
     ("longest delay of a reply beside the campaign, more than without, ms", Bound::AtMost(0.0)),
     ("local: customers who got it twice", Bound::Exactly(0.0)),
