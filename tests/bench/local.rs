@@ -96,6 +96,7 @@ fn phone(index: usize) -> String {
 /// A local stack with a folder and ports of its own; stopped when dropped.
 struct Stack {
     process: Child,
+    gateway: String,
     simulator: String,
     queues: Queues,
     http: reqwest::Client,
@@ -111,8 +112,8 @@ impl Stack {
         let addresses: Vec<String> = held.iter().map(|it| Ok(it.local_addr()?.to_string())).collect::<Result<_>>()?;
         drop(held);
         let process = command(&program, &target.join("bench-local"), &addresses).spawn()?;
-        let (simulator, aws) = (format!("http://{}", addresses[1]), format!("http://{}", addresses[2]));
-        let mut stack = Self { process, simulator, queues: queues(&aws)?, http: meta_sim::loopback_client() };
+        let [gateway, simulator, aws] = [0, 1, 2].map(|it| format!("http://{}", addresses[it]));
+        let mut stack = Self { process, gateway, simulator, queues: queues(&aws)?, http: meta_sim::loopback_client() };
         stack.says_that_it_is_ready()?;
         Ok(stack)
     }
@@ -163,6 +164,13 @@ impl Stack {
         Ok(delays)
     }
 
+    /// The id of the demo connection, which is the only one.
+    async fn connection(&self) -> Result<String> {
+        let request = self.http.get(format!("{}/v1/connections", self.gateway)).bearer_auth("local-api-token");
+        let answer: Value = serde_json::from_str(&request.send().await?.error_for_status()?.text().await?)?;
+        answer["items"][0]["id"].as_str().map(str::to_owned).context("the API lists no connection")
+    }
+
     /// One customer gets it before all others: until then nobody may have read Meta's list of templates, and functions may be asleep.
     async fn begin(&self) -> Result<()> {
         self.enqueue(CUSTOMERS..=CUSTOMERS).await?;
@@ -174,14 +182,14 @@ impl Stack {
 
     /// Puts jobs for these customers into the campaigns' queue.
     async fn enqueue(&self, customers: RangeInclusive<usize>) -> Result<()> {
-        let millis = now_ms();
+        let (millis, connection) = (now_ms(), self.connection().await?);
         let job = |index: usize| {
             let id = format!("{:08x}-{:04x}-7000-8000-0000{index:08x}", millis >> 16, millis & 0xffff);
             let job = json!({
-                "v": 1, "id": id, "tenant": "demo", "connection": "demo", "to": { "phone": phone(index) },
+                "v": 1, "id": id, "tenant": "demo", "connection": connection, "to": { "phone": phone(index) },
                 "template": OFFER, "language": LANGUAGE, "values": { "body": ["Ana"] },
             });
-            Entry { body: job.to_string(), group: Some("demo".to_owned()), deduplication: None }
+            Entry { body: job.to_string(), group: Some(connection.clone()), deduplication: None }
         };
         Ok(self.queues.send(Queue::TemplateSends, customers.map(job).collect()).await?)
     }

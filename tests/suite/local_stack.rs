@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 const NUMBER: &str = "100000000000001";
 const OTHER_NUMBER: &str = "100000000000002";
+/// What the API takes from callers where nothing else is set.
+const TOKEN: &str = "local-api-token";
 /// How long anything may take that takes a second: machines are slow, and what was interrupted is held for as long as its queue's
 /// visibility, which is four minutes for replies.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -128,10 +130,66 @@ impl Stack {
         serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
     }
 
+    /// The JSON API, as the demo tenant: the answer's status, headers and body.
+    async fn api(&self, method: &str, path: &str, body: Option<Value>) -> (u16, reqwest::header::HeaderMap, Value) {
+        self.api_with(TOKEN, &[], method, path, body).await
+    }
+
+    /// The same, with a token and headers of one's own.
+    async fn api_with(
+        &self,
+        token: &str,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, reqwest::header::HeaderMap, Value) {
+        let method = method.parse().expect("a method");
+        let mut request = self.http.request(method, format!("{}{path}", self.gateway)).bearer_auth(token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(it) = body {
+            request = request.header("content-type", "application/json").body(it.to_string());
+        }
+        let answer = request.send().await.expect("the API answers");
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        (status, headers, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
+    }
+
+    /// What the API answers to something that goes well.
+    async fn done(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let (status, _, answer) = self.api(method, path, body).await;
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// Waits until what is at `path` is so.
+    async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        let mut seen = Value::Null;
+        while Instant::now() < deadline {
+            look.tick().await;
+            seen = self.done("GET", path, None).await;
+            if is_so(&seen) {
+                return seen;
+            }
+        }
+        panic!("{path} stays {seen}");
+    }
+
+    /// The id of the demo connection.
+    async fn demo(&self) -> String {
+        let all = self.done("GET", "/v1/connections", None).await;
+        let demo = all["items"].as_array().and_then(|it| it.iter().find(|it| it["name"] == "Demo"));
+        demo.and_then(|it| it["id"].as_str()).expect("the demo connection").to_owned()
+    }
+
     /// A campaign engine puts a job into its queue, as any SQS client does.
     async fn campaigns(&self, job: &Value) {
         let url = format!("{}/000000000000/whatsapp-channel-template-sends", self.aws);
-        let body = json!({ "QueueUrl": url, "MessageBody": job.to_string(), "MessageGroupId": "demo" });
+        let body = json!({ "QueueUrl": url, "MessageBody": job.to_string(), "MessageGroupId": job["connection"] });
         let request = self.http.post(&self.aws).header("content-type", "application/x-amz-json-1.0");
         let request = request.header("x-amz-target", "AmazonSQS.SendMessage").header(
             "authorization",
@@ -407,9 +465,10 @@ async fn hold_the_rows_of_the_table(stack: &Stack) {
 /// A template reaches the phone once, the guard holds the second, and an answer opens it.
 async fn a_campaign_goes_out(stack: &Stack) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
+    let connection = stack.demo().await;
     let job = |serial: u32| {
         json!({ "v": 1, "id": format!("{:08x}-{:04x}-7000-8000-{serial:012x}", now >> 16, now & 0xffff), "tenant": "demo",
-                "connection": "demo", "to": { "phone": "34600000040" }, "template": "spring_offer", "language": "en-US",
+                "connection": connection, "to": { "phone": "34600000040" }, "template": "spring_offer", "language": "en-US",
                 "values": { "body": [{ "field": "first_name" }] }, "participant": { "first_name": "Ana" }, "campaign": "spring" })
     };
     // The same job twice is one send.

@@ -8,7 +8,7 @@
 //! | the AWS emulator and the template in it | `stack.rs` |
 //! | the Meta simulator | `simulator.rs` |
 //! | the functions and the HTTP entry | `entry.rs` |
-//! | the demo data | `demo.rs` |
+//! | the demo connection, made through the JSON API | `demo.rs` |
 //! | the platform's side: how queues are polled, the example agent, what events tell | `polling.rs`, `agent.rs`, `feed.rs` |
 //! | the conversation that is played | `conversation.rs` |
 
@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::children::Children;
+use crate::demo::{Api, Shown};
 use crate::polling::Polling;
 use crate::settings::{Places, Settings};
 use crate::simulator::Phone;
@@ -131,8 +132,6 @@ async fn serve(
 
     let step = Step::new("infra/template.yaml deployed");
     let stack = stack::deploy(&http, settings.aws, &template, &master_key).await?;
-    let aws = aws(settings);
-    demo::seed(&settings.demo, &stack, &aws, &master_key).await?;
     step.done();
 
     let step = Step::new("Meta simulator");
@@ -144,18 +143,21 @@ async fn serve(
     children.start(entry::functions(settings, &stack, |name| std::env::var(name).ok()))?;
     until("the gateway answers", async || entry::answers(&http, settings).await).await?;
     wake_functions(&http, settings, &template).await.map_err(|it| anyhow::anyhow!("{it:#}\n{}", look_at_log(children)))?;
-    demo::list_templates(&settings.demo, &stack, &aws).await?;
     step.done();
 
-    let mut events = start_platform(platform, state, queues(&aws, &stack)?, &stopping, settings.has_agent);
-    if settings.demo.is_played && settings.has_agent {
+    let step = Step::new("demo connection");
+    let connection = demo(&Api::new(&http, settings)).await?;
+    step.done();
+
+    let mut events = start_platform(platform, state, queues(&aws(settings), &stack)?, &stopping, settings.has_agent);
+    if settings.demo.is_played && settings.has_agent && connection.is_running() {
         println!("\nA customer ({}) writes to number {}. Times are UTC.\n", settings.demo.phone, settings.demo.numbers[0]);
         if let Err(error) = conversation::play(&phone, &settings.demo.numbers[0], &mut events).await {
             // The stack stays up, so that the reason can be looked for.
             println!("\n{error:#}\n{}", look_at_log(children));
         }
     }
-    print_addresses(settings);
+    print_addresses(settings, &connection.id);
     std::future::pending().await
 }
 
@@ -221,22 +223,33 @@ async fn wake_functions(http: &reqwest::Client, settings: &Settings, template: &
     for function in template.functions.iter().filter(|it| !["webhook", "control"].contains(&it.as_str())) {
         entry::wake(http, settings, function).await?;
     }
-    entry::describe(http, settings).await?;
-    entry::verify(http, settings).await
+    entry::knock(http, settings).await?;
+    entry::describe(http, settings).await
+}
+
+/// The demo connection, once its start has come to an end. If it does not run, a person reads why.
+async fn demo(api: &Api<'_>) -> Result<Shown> {
+    let connection = tokio::time::timeout(START, api.demo()).await;
+    let connection = connection.with_context(|| format!("The demo connection is STARTING for {} s", START.as_secs()))??;
+    if !connection.is_running() {
+        println!("  The demo connection is {}, and is left so. Its Logs: {}", connection.state, api.last_line(&connection.id).await?);
+    }
+    Ok(connection)
 }
 
 fn look_at_log(children: &Children) -> String {
     format!("What the functions say is in {}", children.log("functions").display())
 }
 
-fn print_addresses(settings: &Settings) {
+fn print_addresses(settings: &Settings, connection: &str) {
     let Settings { gateway, meta_sim, aws, demo, api_token, .. } = settings;
     println!(
         "
 Webhooks       {}
 Graph API      http://{meta_sim} (Meta simulator; its switches are under /sim)
 AWS            http://{aws} (region {}, any key)
-JSON API       http://{gateway}/v1 (described by /v1/openapi.json)
+JSON API       http://{gateway}/v1 (described by /v1/openapi.json; bearer token: {api_token}, from API_TOKEN)
+Connection     {connection}
 Functions      http://{gateway}/2015-03-31/functions/<name>/invocations
 
 Go on as the customer, then look at the phone:
@@ -252,7 +265,6 @@ Changed code is loaded at the next call. Ctrl-C stops everything; `make run` goe
         entry::callback(settings),
         stack::REGION,
         phone = demo.phone,
-        connection = demo.connection,
         number = demo.numbers[0],
     );
 }

@@ -35,8 +35,6 @@ pub(crate) struct Settings {
 pub(crate) struct Demo {
     /// `DEMO_TENANT`.
     pub(crate) tenant: String,
-    /// `DEMO_CONNECTION`.
-    pub(crate) connection: String,
     /// `DEMO_APP_ID`.
     pub(crate) app_id: String,
     /// `DEMO_APP_SECRET`: the key of the webhooks' signatures.
@@ -47,8 +45,6 @@ pub(crate) struct Demo {
     pub(crate) numbers: Vec<String>,
     /// `DEMO_ACCESS_TOKEN`: what the Graph API is called with.
     pub(crate) access_token: String,
-    /// `DEMO_VERIFY_TOKEN`: what proves the webhook subscription.
-    pub(crate) verify_token: String,
     /// `DEMO_AGENT`: the agent attached with inbound on.
     pub(crate) agent: String,
     /// `DEMO_PHONE`: the customer of the conversation that is played after the start; international, digits only.
@@ -100,13 +96,11 @@ impl Settings {
             aws: reader.loopback("AWS_EMULATOR_ADDRESS", "127.0.0.1:4566"),
             demo: Demo {
                 tenant: reader.text("DEMO_TENANT", "demo"),
-                connection: reader.text("DEMO_CONNECTION", "demo"),
                 app_id: reader.digits("DEMO_APP_ID", "200000000000001"),
                 app_secret: reader.text("DEMO_APP_SECRET", "local-app-secret"),
                 waba_id: reader.digits("DEMO_WABA_ID", "300000000000001"),
                 numbers: reader.numbers("DEMO_NUMBERS", "100000000000001,100000000000002"),
                 access_token: reader.text("DEMO_ACCESS_TOKEN", "local-access-token"),
-                verify_token: reader.text("DEMO_VERIFY_TOKEN", "local-verify-token"),
                 agent: reader.text("DEMO_AGENT", "example"),
                 phone: reader.digits("DEMO_PHONE", "15550100123"),
                 is_played: reader.text("DEMO_CONVERSATION", "1") != "0",

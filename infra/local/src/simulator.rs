@@ -17,13 +17,11 @@ pub(crate) fn program(settings: &Settings, state: &State) -> Program {
     let environment: BTreeMap<String, String> = [
         ("META_SIM_ADDRESS", settings.meta_sim.to_string()),
         ("META_SIM_STATE", state.file("meta-sim.json").display().to_string()),
-        ("META_SIM_CALLBACK", format!("http://{}", settings.gateway)),
         ("DEMO_APP_ID", demo.app_id.clone()),
         ("DEMO_APP_SECRET", demo.app_secret.clone()),
         ("DEMO_WABA_ID", demo.waba_id.clone()),
         ("DEMO_NUMBERS", demo.numbers.join(",")),
         ("DEMO_ACCESS_TOKEN", demo.access_token.clone()),
-        ("DEMO_VERIFY_TOKEN", demo.verify_token.clone()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();

@@ -612,12 +612,15 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// Enters what `setup` names. What is there already keeps what happened to it, but takes the app's secret and callback, so
-    /// that a book outlives a change of configuration.
+    /// Enters what `setup` names. What is there already keeps what happened to it, but takes the app's secret, and its callback if it names
+    /// one, so that a book outlives a change of configuration.
     pub(crate) fn enter(&mut self, setup: Setup) {
         for app in setup.apps {
             let known = self.apps.entry(app.id.clone()).or_insert_with(|| app.clone());
-            (known.secret, known.callback, known.verify_token) = (app.secret, app.callback, app.verify_token);
+            known.secret = app.secret;
+            if app.callback.is_some() {
+                (known.callback, known.verify_token) = (app.callback, app.verify_token);
+            }
         }
         for account in setup.accounts {
             self.accounts.entry(account.id.clone()).or_insert(account);
