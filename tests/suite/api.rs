@@ -10,7 +10,7 @@ use lambda_http::{Body, http};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, OFFER};
-use world::story::{ANA, Answer, World};
+use world::story::{ANA, Answer, NUMBER, WABA, World};
 use world::wire::{Fault, Rule};
 
 /// The description of the API, as it is committed.
@@ -185,6 +185,7 @@ impl Own {
         match parameter {
             "connection" => "demo".to_owned(),
             "agent" => "example".to_owned(),
+            "number" => NUMBER.to_owned(),
             "template" => OFFER.to_owned(),
             "language" => LANGUAGE.to_owned(),
             "conversation" => self.conversation.clone(),
@@ -214,6 +215,10 @@ impl Own {
             "sendTemplate" => template,
             "previewTemplate" => json!({ "values": { "body": ["Ana"] } }),
             "startConnection" | "resendMessage" => json!({}),
+            "embeddedSignup" => json!({ "name": "Shop", "code": "code-1", "business_account_id": WABA }),
+            "requestCode" => json!({ "language": "es" }),
+            "verifyCode" => json!({ "code": meta_sim::SMS_CODE }),
+            "registerNumber" => json!({ "pin": "246810" }),
             "putContact" => json!({ "fields": { "name": "Ana" } }),
             "putWishes" => json!({ "opt_out": true }),
             "listConversations" => return ("?connection=demo", None),
@@ -246,6 +251,7 @@ async fn nothing_of_another_tenant_is_there_on_any_route() {
         match id {
             "listConnections" => assert_eq!((answer.status, &answer.body), (200, &json!({ "items": [] }))),
             "createConnection" => assert_eq!(answer.status, 201, "{answer:?}"),
+            "embeddedSignup" => is_problem(&answer, 409, "server_app_missing"),
             _ => {
                 is_problem(&answer, 404, "not_found");
                 assert_eq!(world.dynamo.dump().expect("the engine answers"), before, "{id} has changed something");
@@ -259,8 +265,15 @@ async fn nothing_of_another_tenant_is_there_on_any_route() {
         // What ends what the others need comes in a world of its own.
         let world = World::new().await;
         let own = Own::of(&world).await;
+        if id == "requestCode" {
+            world.meta.change_number(NUMBER, |it| it.code_verification_status = "NOT_VERIFIED".to_owned()).expect("there");
+        }
         let answer = ask(&world, "demo", &own, &it).await;
         world.may_leave_messages();
+        if id == "embeddedSignup" {
+            is_problem(&answer, 409, "server_app_missing");
+            continue;
+        }
         if id == "resendMessage" {
             // What is named has arrived, and only what failed is sent again.
             is_problem(&answer, 409, "underway");

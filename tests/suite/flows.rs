@@ -12,6 +12,7 @@ mod neighbours;
 mod numbers;
 mod people;
 mod replies;
+mod setup;
 mod stops;
 pub(crate) mod templates;
 mod traffic;

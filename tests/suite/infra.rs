@@ -105,10 +105,11 @@ fn functions_outlast_a_call_of_aws(template: &Template) -> Vec<String> {
 }
 
 /// A mark as read, a send, the send again with credentials read afresh, and ten seconds for the store and the queues: what is ended in
-/// the middle of a send has an unknown outcome. Who sends is told where the Graph API is.
+/// the middle of a send has an unknown outcome. Who sends has a queue and is told where the Graph API is.
 fn functions_outlast_their_sends(template: &Template) -> Vec<String> {
     let needed_s = (MARK_READ_TIMEOUT + 2 * SEND_TIMEOUT).as_secs() + 10;
-    let senders = template.functions.iter().filter(|(_, function)| function.environment.contains_key("GRAPH_URL"));
+    let has_queue = |id: &String| template.mappings.values().any(|it| it.function == *id);
+    let senders = template.functions.iter().filter(|(id, it)| has_queue(id) && it.environment.contains_key("GRAPH_URL"));
     let short = senders.filter(|(_, function)| function.timeout_s < needed_s);
     short.map(|(id, function)| format!("{id}: {} s, and {needed_s} s are needed", function.timeout_s)).collect()
 }

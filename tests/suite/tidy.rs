@@ -218,6 +218,7 @@ fn asked(read: impl Fn(Environment) -> Result<(), Misconfigured>) -> BTreeSet<St
             "CAMPAIGN_SHARE" => "0.5",
             "JWT_ISSUER" => "https://issuer.example",
             "APP_SECRET_OVERLAP_HOURS" => "24",
+            "META_APP_ID" => "200000000000001",
             _ => "something",
         };
         Some(value.to_owned())

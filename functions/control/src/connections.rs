@@ -9,7 +9,7 @@ use channel::connections::{
 };
 use channel::store::{LogLine, StoredConnection};
 use channel::vault::Secret;
-use domain::connection::{Connection, State as Standing};
+use domain::connection::{Connection, FILE_DAYS, MESSAGE_DAYS, State as Standing};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Caller, Manage, Read};
 use crate::agents::attached;
-use crate::answers::{Accepted, Created, Found};
+use crate::answers::{Accepted, Created, Done, Found};
 use crate::document::{Api, Route};
 use crate::fields::{Body, Entered, Path, Query, fields};
 use crate::paging::{Page, Paging};
@@ -38,6 +38,7 @@ pub(crate) fn routes(api: Api) -> Api {
         .route(route(Method::POST, LIST, "createConnection", CREATES, &[]), create)
         .route(route(Method::GET, ONE, "getConnection", "Shows a connection, its secrets masked.", &[]), get)
         .route(route(Method::PATCH, ONE, "editConnection", EDITS, &[(StatusCode::CONFLICT, "It must be stopped first.")]), edit)
+        .route(route(Method::DELETE, ONE, "deleteConnection", DELETES, &[]), delete)
         .route(route(Method::POST, START, "startConnection", STARTS, &[]), start)
         .route(route(Method::POST, STOP, "stopConnection", STOPS, &[]), stop)
         .route(route(Method::GET, LOGS, "listLogs", "Lists what happened to a connection in the last 30 days, newest first.", &[]), logs)
@@ -45,6 +46,7 @@ pub(crate) fn routes(api: Api) -> Api {
 
 const CREATES: &str = "Makes a connection. It is STOPPED, or STARTING if `start` says so; `attach` attaches an agent in the same call.";
 const EDITS: &str = "Changes a connection; what is absent stays. A secret that is masked or absent stays too.";
+const DELETES: &str = "Deletes a connection with its secrets and its conversations; its numbers are free after two minutes.";
 const STARTS: &str = "Starts a connection: Meta is asked about it, and its Logs say what came of that.";
 const STOPS: &str = "Stops a connection: it sends nothing until it is started again. What customers write is kept.";
 
@@ -126,6 +128,10 @@ fields! {
         marketing_messages: Option<bool>,
         /// Utility templates are exempt from the repeat guard.
         utility_exempt: Option<bool>,
+        /// For how many days messages are kept: 14 to 3650; 365 if nothing is said.
+        message_days: Option<u16>,
+        /// For how many days files are kept: 1 to 3650; 90 if nothing is said.
+        file_days: Option<u16>,
         /// An agent to attach.
         attach: Option<Attach>,
         /// Start it at once.
@@ -154,6 +160,10 @@ fields! {
         marketing_messages: Option<bool>,
         /// Utility templates are exempt from the repeat guard.
         utility_exempt: Option<bool>,
+        /// For how many days messages are kept that come from now on.
+        message_days: Option<u16>,
+        /// For how many days files are kept that come from now on.
+        file_days: Option<u16>,
     }
 }
 
@@ -167,7 +177,7 @@ fields! {
 
 /// A connection.
 #[derive(Debug, Serialize, JsonSchema)]
-struct ShownConnection {
+pub(crate) struct ShownConnection {
     /// Its id.
     id: ConnectionId,
     /// What people call it.
@@ -189,6 +199,10 @@ struct ShownConnection {
     marketing_messages: bool,
     /// Utility templates are exempt from the repeat guard.
     utility_exempt: bool,
+    /// For how many days messages are kept.
+    message_days: u16,
+    /// For how many days files are kept.
+    file_days: u16,
     /// Where it stands.
     state: Standing,
     /// When it last began to run.
@@ -213,6 +227,8 @@ impl ShownConnection {
             business_account_id: connection.waba,
             marketing_messages: connection.marketing_messages,
             utility_exempt: connection.utility_exempt,
+            message_days: connection.message_days.unwrap_or(MESSAGE_DAYS),
+            file_days: connection.file_days.unwrap_or(FILE_DAYS),
             state: connection.lifecycle.state,
             running_since: connection.lifecycle.running_since,
             stopped_at: connection.lifecycle.stopped_at,
@@ -249,7 +265,7 @@ pub(crate) async fn owned(handles: &Handles, tenant: &TenantId, id: &ConnectionI
 }
 
 /// A field of the use-case as the API names it.
-fn invalid(problems: Vec<FieldProblem>) -> Problem {
+pub(crate) fn invalid(problems: Vec<FieldProblem>) -> Problem {
     let error = |it: FieldProblem| {
         let field = match it.field {
             Field::Name => "name",
@@ -259,6 +275,8 @@ fn invalid(problems: Vec<FieldProblem>) -> Problem {
             Field::AccessToken => "access_token",
             Field::Numbers => "phone_number_ids",
             Field::Waba => "business_account_id",
+            Field::MessageDays => "message_days",
+            Field::FileDays => "file_days",
         };
         let code = if it.code == "missing" { "required" } else { it.code };
         FieldError::new(field, code, format!("{} {}", it.problem, it.advice))
@@ -266,7 +284,7 @@ fn invalid(problems: Vec<FieldProblem>) -> Problem {
     Problem::invalid(problems.into_iter().map(error).collect())
 }
 
-async fn shown(handles: &Handles, stored: &StoredConnection) -> Result<ShownConnection, Problem> {
+pub(crate) async fn shown(handles: &Handles, stored: &StoredConnection) -> Result<ShownConnection, Problem> {
     Ok(ShownConnection::of(connections::view(&handles.store, &handles.vault, stored).await?))
 }
 
@@ -301,6 +319,8 @@ async fn create(
         waba: new.business_account_id.0,
         marketing_messages: new.marketing_messages.unwrap_or_default(),
         utility_exempt: new.utility_exempt.unwrap_or_default(),
+        message_days: new.message_days,
+        file_days: new.file_days,
     };
     let made = connections::create(&handles.store, &handles.vault, &draft, now.0).await?.map_err(invalid)?;
     if let Some(it) = new.attach {
@@ -340,6 +360,8 @@ async fn edit(
         waba: changed.business_account_id,
         marketing_messages: changed.marketing_messages,
         utility_exempt: changed.utility_exempt,
+        message_days: changed.message_days,
+        file_days: changed.file_days,
     };
     let of = (&caller.tenant, &it.connection);
     match connections::edit(&handles.store, &handles.vault, of, Some(version.0), &edit, now.0).await? {
@@ -352,6 +374,16 @@ async fn edit(
         }
         Edited::Unknown => Err(Problem::not_found()),
     }
+}
+
+async fn delete(
+    caller: Caller<Manage>,
+    now: Now,
+    State(handles): State<Arc<Handles>>,
+    Path(it): Path<OfConnection>,
+) -> Result<Done, Problem> {
+    let was_there = connections::delete(&handles.store, &handles.queues, &caller.tenant, &it.connection, now.0).await?;
+    was_there.then_some(Done).ok_or_else(Problem::not_found)
 }
 
 async fn start(

@@ -10,15 +10,20 @@ mod contacts;
 mod conversations;
 mod document;
 mod fields;
+mod health;
 mod idempotency;
 mod issuer;
+mod numbers;
 mod paging;
 mod problems;
+mod signup;
 mod templates;
 mod versions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ::meta::graph::{Graph, Settings, SettingsError};
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::FromRequestParts;
@@ -27,9 +32,10 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
 use channel::aws::Aws;
 use channel::queues::{Queue, QueueUrls, Queues};
+use channel::signup::ServerApp;
 use channel::store::{Store, Tables};
-use channel::vault::Vault;
-use domain::ids::TenantId;
+use channel::vault::{Secret, Vault};
+use domain::ids::{AppId, TenantId};
 use domain::time::Timestamp;
 use lambda::configuration::{Environment, Misconfigured};
 use lambda_http::{Body, Request, RequestExt as _, Response};
@@ -46,6 +52,9 @@ use problems::Problem;
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>.
 const ANSWER_BYTES: usize = 5 << 20;
 
+/// Longest wait for an answer of Meta's: a sign-in takes four, and API Gateway waits 30 seconds.
+const META_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
+
 /// What the function is told by its environment.
 pub struct Config {
     /// From which severity on it logs.
@@ -54,6 +63,9 @@ pub struct Config {
     tables: Tables,
     queues: QueueUrls,
     vault: Vault,
+    graph: Settings,
+    webhook_url: String,
+    server_app: Option<ServerApp>,
     access: Access,
 }
 
@@ -71,6 +83,9 @@ impl Config {
         let probes = environment.required("QUEUE_PROBES");
         let events = environment.required("QUEUE_EVENTS");
         let vault = environment.vault();
+        let graph = environment.graph();
+        let webhook_url = environment.required("WEBHOOK_URL");
+        let server_app = server_app(&mut environment);
         let access = access(&mut environment);
         environment.finish(|| {
             let queues = QueueUrls::new()
@@ -78,9 +93,30 @@ impl Config {
                 .with(Queue::TemplateSends, template_sends?)
                 .with(Queue::Probes, probes?)
                 .with(Queue::Events, events?);
-            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, access: access? })
+            Some(Self {
+                log_level: log_level?,
+                aws: aws?,
+                tables: tables?,
+                queues,
+                vault: vault?,
+                graph: graph?,
+                webhook_url: webhook_url?,
+                server_app: server_app?,
+                access: access?,
+            })
         })
     }
+}
+
+/// The server's own Meta app, `META_APP_ID` and `META_APP_SECRET`, if it has one.
+fn server_app(environment: &mut Environment) -> Option<Option<ServerApp>> {
+    let Some(id) = environment.optional("META_APP_ID") else { return Some(None) };
+    let secret = environment.required("META_APP_SECRET");
+    let id = AppId::parse(id).ok();
+    if id.is_none() {
+        environment.malformed("META_APP_ID");
+    }
+    Some(Some(ServerApp { id: id?, secret: Secret::new(secret?) }))
 }
 
 /// By `JWT_ISSUER`, `JWT_AUDIENCE` and `JWT_TENANT_CLAIM`; where there is no issuer, by `API_TOKEN` for the tenant `API_TENANT`, which only a
@@ -93,7 +129,7 @@ fn access(environment: &mut Environment) -> Option<Access> {
         if tenant.is_none() {
             environment.malformed("API_TENANT");
         }
-        return Some(Access::Token { token: channel::vault::Secret::new(token), tenant: tenant? });
+        return Some(Access::Token { token: Secret::new(token), tenant: tenant? });
     };
     let audience = environment.required("JWT_AUDIENCE");
     let tenant_claim = environment.optional("JWT_TENANT_CLAIM").unwrap_or_else(|| "tenant".to_owned());
@@ -109,26 +145,48 @@ pub struct Handles {
     store: Store,
     queues: Queues,
     vault: Vault,
+    meta: Meta,
     access: Access,
+}
+
+/// What there is between Meta and this installation.
+pub struct Meta {
+    /// The Graph API.
+    pub graph: Graph,
+    /// Where Meta reaches the webhook.
+    pub webhook_url: String,
+    /// The server's own app, if it has one.
+    pub server_app: Option<ServerApp>,
 }
 
 impl Handles {
     /// Builds them, once.
-    #[must_use]
-    pub fn new(config: Config) -> Self {
+    ///
+    /// # Errors
+    /// [`SettingsError`] if the Graph API's address or version cannot be.
+    pub fn new(config: Config) -> Result<Self, SettingsError> {
         let aws = Aws::new(config.aws);
-        Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, config.access)
+        let meta = Meta {
+            graph: Graph::new(&Settings { timeout: META_ANSWERS_WITHIN, ..config.graph })?,
+            webhook_url: config.webhook_url,
+            server_app: config.server_app,
+        };
+        let queues = Queues::new(aws.sqs(), config.queues);
+        Ok(Self::over(Store::over(&aws, config.tables), queues, config.vault, meta, config.access))
     }
 
-    /// Over a store, queues, a vault and what callers prove themselves by.
+    /// Over a store, queues, a vault, Meta, and what callers prove themselves by.
     #[must_use]
-    pub fn over(store: Store, queues: Queues, vault: Vault, access: Access) -> Self {
-        Self { store, queues, vault, access }
+    pub fn over(store: Store, queues: Queues, vault: Vault, meta: Meta, access: Access) -> Self {
+        Self { store, queues, vault, meta, access }
     }
 }
 
 fn api() -> Api {
     let api = connections::routes(Api::new());
+    let api = health::routes(api);
+    let api = numbers::routes(api);
+    let api = signup::routes(api);
     let api = agents::routes(api);
     let api = templates::routes(api);
     let api = conversations::routes(api);

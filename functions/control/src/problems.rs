@@ -191,6 +191,12 @@ impl<E: Retryable + std::error::Error> From<E> for Problem {
 }
 
 impl Problem {
+    /// Meta does not answer, or not now.
+    pub(crate) fn meta_silent(why: &str) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "meta_silent", "Meta does not do it at the moment.");
+        problem.saying(format!("{why} Try again soon."))
+    }
+
     /// Something that we need does not answer.
     pub(crate) fn unavailable() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "This cannot be done at the moment. Try again soon.")

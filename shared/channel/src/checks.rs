@@ -38,14 +38,6 @@ pub struct CheckSettings {
     pub secret_overlap: Duration,
 }
 
-impl CheckSettings {
-    /// The callback of an app.
-    #[must_use]
-    pub fn callback(&self, app: &AppId) -> String {
-        format!("{}/{app}", self.webhook_url.trim_end_matches('/'))
-    }
-}
-
 /// The handles of a check.
 #[derive(Clone, Copy)]
 pub struct Checks<'a> {
@@ -479,7 +471,7 @@ impl<'a> Check<'a> {
         let refused = |it: &str| format!("Meta does not subscribe app {app} to account {waba}: {it}. {REPLACE_TOKEN}");
         let apps = unless_refused(graph.subscribed_apps(&waba, &credentials).await, refused)?;
         let subscriber = apps.into_iter().find(|it| it.app == app);
-        let ours = self.handles.settings.callback(&app);
+        let ours = connections::callback(&self.handles.settings.webhook_url, &app);
         let elsewhere = subscriber.as_ref().and_then(|it| it.callback.clone()).filter(|it| *it != ours);
         let is_told = subscriber.is_some() && (elsewhere.is_none() || !self.replaces_callback);
         if !is_told {
@@ -501,7 +493,7 @@ impl<'a> Check<'a> {
         if self.checked.callback.is_some() {
             return Ok(());
         }
-        let ours = self.handles.settings.callback(&app_id);
+        let ours = connections::callback(&self.handles.settings.webhook_url, &app_id);
         let Some(((_, credentials, _), app)) = self.of_app().zip(self.app.clone()) else {
             let line = format!(
                 "No App secret is entered: signatures cannot be checked, so messages that come in are refused. Enter it, then stop and start. \

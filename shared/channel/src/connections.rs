@@ -2,14 +2,17 @@
 
 mod deleting;
 mod fields;
+mod webhook;
 
 pub(crate) use deleting::clear_away;
 pub use deleting::delete;
-pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, of_connection};
+pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, of_connection, wrong_name};
 pub use fields::{
     ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, create, edit, get, list,
     view,
 };
+pub(crate) use webhook::callback;
+pub use webhook::{WebhookSetUp, webhook};
 
 use std::collections::BTreeMap;
 
@@ -18,6 +21,7 @@ use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::status::Fault;
 use domain::time::Timestamp;
 use meta::fault::Class;
+use meta::graph::Credentials;
 
 use crate::catalogue;
 use crate::endings;
@@ -215,6 +219,21 @@ pub(crate) async fn probe(queues: &Queues, connection: &Connection, field: &str,
         value: String::new(),
     };
     queues.send(Queue::Probes, vec![Entry { body: body(&probe), group: None, deduplication: None }]).await
+}
+
+/// What a connection shows to Meta: its access token, and the proof of its app's secret where there is one.
+pub(crate) async fn credentials(store: &Store, vault: &Vault, stored: &StoredConnection) -> Result<Credentials, ConnectionError> {
+    let connection = &stored.connection;
+    let access_token = vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN))?;
+    let app = match &connection.app {
+        Some(id) => store.app(id).await?.filter(|it| it.may_be_used_by(&connection.tenant)),
+        None => None,
+    };
+    let app_secret = match app {
+        Some(App { id, secret: Some(sealed), .. }) => Some(vault.open(&sealed, &AdditionalData::of_app(id.as_str(), "secret"))?),
+        _ => None,
+    };
+    Ok(Credentials::new(access_token.expose(), app_secret.map(|it| it.expose().to_owned())))
 }
 
 /// Stops a connection: it sends nothing from `now` on.

@@ -1,22 +1,22 @@
 //! How a connection's numbers stand at Meta: their quality, their throughput, and whether they are in use at all.
 
 use domain::connection::Connection;
-use domain::ids::{ConnectionId, NumberId, TenantId};
+use domain::ids::NumberId;
 use domain::time::Timestamp;
 use meta::fault::Class;
 use meta::graph::{Graph, Unread};
 use meta::numbers::NumberState;
 
 use crate::connections::{self, ConnectionError};
-use crate::directory::{Directory, DirectoryError, KnownConnection};
+use crate::directory::KnownConnection;
 use crate::endings;
 use crate::feed::{self, body};
 use crate::health::is_passing;
 use crate::jobs::Happened;
 use crate::outbox::credentials;
 use crate::queues::Queues;
-use crate::store::{NumberItem, Store};
-use crate::vault::Secret;
+use crate::store::{Checked, CheckedNumber, NumberItem, STANDARD_THROUGHPUT, Store, StoreError, StoredConnection};
+use crate::vault::{AdditionalData, Secret, Vault};
 
 /// Reads a connection's numbers anew for a reason that was heard at `heard_at`, but for those that were read since, and tells what has
 /// changed. The first that cannot be read ends it; the next try goes on there.
@@ -86,13 +86,56 @@ async fn tell(
     Ok(feed::tell(queues, &connection.tenant, &connection.id, now, &parts, what).await?)
 }
 
+/// A number of a connection, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberView {
+    /// As Meta last showed it: at a check, or since.
+    pub number: CheckedNumber,
+    /// Is it the connection's? If not, it has not been started with it, or the number was taken by another since.
+    pub is_held: bool,
+    /// Meta's code of the fault that keeps it from sending, if there is one.
+    pub fault: Option<u32>,
+    /// How many messages a second it may send and receive together, as we take it.
+    pub per_second: u32,
+}
+
+/// The numbers of a connection, in their order. Meta is not asked.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list(store: &Store, connection: &Connection, checked: Option<&Checked>) -> Result<Vec<NumberView>, StoreError> {
+    let mut views = Vec::with_capacity(connection.numbers.len());
+    for id in &connection.numbers {
+        let shown = checked.and_then(|it| it.numbers.iter().find(|it| it.id == *id)).cloned();
+        let shown = shown.unwrap_or_else(|| CheckedNumber::unseen(id.clone()));
+        let item = store.number(id, true).await?.filter(|it| it.connection == connection.id && it.released_at.is_none());
+        views.push(match item {
+            None => NumberView { per_second: shown.throughput.unwrap_or(STANDARD_THROUGHPUT), number: shown, is_held: false, fault: None },
+            Some(item) => NumberView {
+                is_held: true,
+                fault: item.fault,
+                per_second: item.per_second(),
+                number: CheckedNumber {
+                    status: item.status.or(shown.status),
+                    quality: item.quality.or(shown.quality),
+                    throughput: item.throughput.or(shown.throughput),
+                    ..shown
+                },
+            },
+        });
+    }
+    Ok(views)
+}
+
 /// What came of a step of a number's set-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetUp {
     /// Meta has done it.
     Done,
-    /// The connection is not there, or has no such number.
+    /// The connection has no such number.
     Unknown,
+    /// It is to be registered without a PIN, and none is kept.
+    NoPin,
     /// Meta refuses it.
     Refused {
         /// Meta's code.
@@ -124,38 +167,45 @@ pub enum Step {
     },
     /// It is registered with its two-step PIN: not the code. Meta takes this ten times in 72 hours.
     Register {
-        /// The PIN.
-        pin: Secret,
+        /// The PIN; without one, that which a sign-in with Meta has left in the vault.
+        pin: Option<Secret>,
     },
     /// It is taken from the Cloud API.
     Deregister,
 }
 
-/// Does a step of the set-up of one of a connection's numbers.
+/// Does a step of the set-up of one of a connection's numbers. A connection that runs is checked with Meta after it.
 ///
 /// # Errors
-/// [`DirectoryError`]: the connection could not be read.
+/// [`ConnectionError`].
 pub async fn set_up(
-    directory: &Directory,
-    graph: &Graph,
-    (tenant, connection): (&TenantId, &ConnectionId),
+    (store, queues, vault, graph): (&Store, &Queues, &Vault, &Graph),
+    stored: &StoredConnection,
     number: &NumberId,
     step: &Step,
     now: Timestamp,
-) -> Result<SetUp, DirectoryError> {
-    let known = directory.connection_afresh(connection, now).await?;
-    let known = known.filter(|it| it.connection.tenant == *tenant && it.connection.numbers.contains(number));
-    let Some(known) = known else { return Ok(SetUp::Unknown) };
-    let credentials = credentials(&known);
+) -> Result<SetUp, ConnectionError> {
+    if !stored.connection.numbers.contains(number) {
+        return Ok(SetUp::Unknown);
+    }
+    let credentials = connections::credentials(store, vault, stored).await?;
     let done = match step {
         Step::RequestCode { by_voice, language } => {
             graph.request_code(number, &credentials, if *by_voice { "VOICE" } else { "SMS" }, language).await
         }
         Step::VerifyCode { code } => graph.verify_code(number, &credentials, code.expose()).await,
-        Step::Register { pin } => graph.register(number, &credentials, pin.expose()).await,
+        Step::Register { pin: Some(pin) } => graph.register(number, &credentials, pin.expose()).await,
+        Step::Register { pin: None } => {
+            let Some(sealed) = stored.pins.get(number) else { return Ok(SetUp::NoPin) };
+            let pin = vault.open(sealed, &AdditionalData::of_number(number.as_str(), "pin"))?;
+            graph.register(number, &credentials, pin.expose()).await
+        }
         Step::Deregister => graph.deregister(number, &credentials).await,
     };
-    let Err(unread) = done else { return Ok(SetUp::Done) };
+    let Err(unread) = done else {
+        connections::probe(queues, &stored.connection, connections::CHECK, now).await?;
+        return Ok(SetUp::Done);
+    };
     let why = endings::note(&unread.fault);
     Ok(if is_passing(&unread) { SetUp::Later { why } } else { SetUp::Refused { code: unread.fault.code, why } })
 }

@@ -9,7 +9,8 @@ use domain::ids::NumberId;
 use domain::time::Timestamp;
 
 use crate::connections::ConnectionError;
-use crate::store::{Callback, Checked, CheckedNumber, NumberItem, Store, StoredConnection, Verdict, can_send_as};
+use crate::numbers::{self, NumberView};
+use crate::store::{Callback, Checked, Store, StoredConnection, Verdict, can_send_as};
 
 /// A token that expires within this time is told of.
 const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
@@ -39,8 +40,8 @@ pub struct HealthReport {
     pub checked_at: Option<Timestamp>,
     /// How many customers the business may write to first within 24 hours, in Meta's word.
     pub messaging_limit: Option<String>,
-    /// Its numbers, as Meta last showed them.
-    pub numbers: Vec<CheckedNumber>,
+    /// Its numbers.
+    pub numbers: Vec<NumberView>,
     /// Everything that was looked at.
     pub checks: Vec<ReportedCheck>,
 }
@@ -57,11 +58,8 @@ pub async fn report(store: &Store, stored: &StoredConnection, now: Timestamp) ->
     checks.extend(credentials(stored, checked.as_ref(), now));
     checks.extend(account(checked.as_ref()));
     checks.extend(webhooks(stored, checked.as_ref()));
-    for id in &connection.numbers {
-        let item = store.number(id, true).await?.filter(|it| it.connection == connection.id);
-        let shown = checked.as_ref().and_then(|it| it.numbers.iter().find(|it| it.id == *id));
-        checks.push(number(id, item.as_ref(), shown));
-    }
+    let numbers = numbers::list(store, connection, checked.as_ref()).await?;
+    checks.extend(numbers.iter().map(number));
     let attachments = store.attachments(&connection.id).await?;
     checks.push(if attachments.is_empty() {
         bad("agent", "No agent is attached: messages that come in are kept for people.", "Attach an agent on its Channels tab.")
@@ -81,7 +79,7 @@ pub async fn report(store: &Store, stored: &StoredConnection, now: Timestamp) ->
         state: connection.lifecycle.state,
         checked_at: checked.as_ref().map(|it| it.checked_at),
         messaging_limit: checked.as_ref().and_then(|it| it.messaging_limit.clone()),
-        numbers: checked.map(|it| it.numbers).unwrap_or_default(),
+        numbers,
         checks,
     })
 }
@@ -201,19 +199,18 @@ fn webhooks(stored: &StoredConnection, checked: Option<&Checked>) -> Vec<Reporte
     vec![subscription, callback]
 }
 
-fn number(id: &NumberId, item: Option<&NumberItem>, shown: Option<&CheckedNumber>) -> ReportedCheck {
-    let check = match (item, shown) {
-        (None, _) => bad("number", format!("Number {id} is not this connection's yet."), START_IT),
-        (Some(item), shown) => of_number(id, item, shown),
+fn number(view: &NumberView) -> ReportedCheck {
+    let id = &view.number.id;
+    let check = match view.is_held {
+        true => of_number(id, view),
+        false => bad("number", format!("Number {id} is not this connection's yet."), START_IT),
     };
     ReportedCheck { number: Some(id.clone()), ..check }
 }
 
-fn of_number(id: &NumberId, item: &NumberItem, shown: Option<&CheckedNumber>) -> ReportedCheck {
-    let status = item.status.as_deref().or_else(|| shown.and_then(|it| it.status.as_deref()));
-    let quality = item.quality.or_else(|| shown.and_then(|it| it.quality));
-    let name_status = shown.and_then(|it| it.name_status.as_deref());
-    if let Some(code) = item.fault {
+fn of_number(id: &NumberId, view: &NumberView) -> ReportedCheck {
+    let (status, name_status) = (view.number.status.as_deref(), view.number.name_status.as_deref());
+    if let Some(code) = view.fault {
         let why = format!("Number {id} cannot send (code {code}).");
         return bad("number", why, "Look at it in WhatsApp Manager, then stop and start the connection.");
     }
@@ -225,9 +222,9 @@ fn of_number(id: &NumberId, item: &NumberItem, shown: Option<&CheckedNumber>) ->
         let why = format!("The name of number {id} is not approved: Meta says {}.", name_status.unwrap_or_default());
         return bad("number", why, "Ask for another display name in WhatsApp Manager.");
     }
-    if quality == Some(Quality::Red) {
+    if view.number.quality == Some(Quality::Red) {
         let why = format!("Customers rate number {id} low (RED): first messages go out from better numbers.");
         return bad("number", why, "Send less, and only what customers asked for.");
     }
-    good("number", format!("Number {id} is connected, and sends {} messages a second at most.", item.per_second()))
+    good("number", format!("Number {id} is connected, and sends {} messages a second at most.", view.per_second))
 }

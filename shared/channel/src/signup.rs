@@ -10,7 +10,7 @@ use domain::time::Timestamp;
 use meta::account::{MANAGEMENT, MESSAGING, NumberRecord};
 use meta::graph::{Credentials, Graph, Unread};
 
-use crate::connections::{self, ConnectionDraft, ConnectionError, FieldProblem, StartOptions, create_as};
+use crate::connections::{self, ConnectionDraft, ConnectionError, FieldProblem, StartOptions, create_as, wrong_name};
 use crate::endings;
 use crate::health::is_passing;
 use crate::queues::Queues;
@@ -75,6 +75,11 @@ pub async fn sign_up(
     now: Timestamp,
 ) -> Result<SignedUp, ConnectionError> {
     let Some(app) = app else { return Ok(SignedUp::NotConfigured) };
+    // Before the code is spent.
+    let problems = wrong_name(&sign_up.name);
+    if !problems.is_empty() {
+        return Ok(SignedUp::Invalid(problems));
+    }
     let token = match graph.exchange(&app.id, app.secret.expose(), sign_up.code.expose()).await {
         Ok(it) => Secret::new(it),
         Err(unread) if is_passing(&unread) && unread.fault.code != 1 => return Ok(unanswered(&unread)),
@@ -108,6 +113,8 @@ pub async fn sign_up(
         waba: sign_up.waba.to_string(),
         marketing_messages: false,
         utility_exempt: false,
+        message_days: None,
+        file_days: None,
     };
     let id = ConnectionId::parse(Secret::generate()?.expose()).expect("what is generated is made of the characters of an id");
     if let Err(problems) = create_as(store, vault, &draft, &id, now).await? {

@@ -51,6 +51,8 @@ fn draft() -> ConnectionDraft {
         waba: NEW_WABA.to_owned(),
         marketing_messages: false,
         utility_exempt: false,
+        message_days: None,
+        file_days: None,
     }
 }
 
@@ -124,6 +126,8 @@ async fn every_field_that_cannot_be_so_is_told_at_once_with_what_to_do() {
         access_token: None,
         numbers: vec!["1, 2, x".to_owned(), "1".to_owned()],
         waba: String::new(),
+        message_days: Some(13),
+        file_days: Some(0),
         ..draft()
     };
     let problems = connections::create(&world.store, &vault(), &draft, world.now()).await.expect("answers").expect_err("is refused");
@@ -136,6 +140,8 @@ async fn every_field_that_cannot_be_so_is_told_at_once_with_what_to_do() {
         (Field::Numbers, "malformed"),
         (Field::Numbers, "repeated"),
         (Field::Waba, "missing"),
+        (Field::MessageDays, "out_of_range"),
+        (Field::FileDays, "out_of_range"),
         (Field::AccessToken, "missing"),
     ];
     assert_eq!(told, expected);
@@ -574,7 +580,7 @@ async fn the_report_names_what_is_not_well_and_what_to_do() {
     let names: Vec<&str> = not_well(&report).iter().map(|it| it.0).collect();
     assert_eq!(names, ["token_expiry", "number", "agent", "inbound"], "{report:?}");
     assert!(report.checks.iter().all(|it| it.ok == it.what_to_do.is_none() && !it.why.is_empty()));
-    assert_eq!(report.numbers[0].display.as_deref(), Some("+1 555-010-0009"));
+    assert_eq!(report.numbers[0].number.display.as_deref(), Some("+1 555-010-0009"));
     assert!(report.checked_at.is_some() && report.state == State::Running);
     // The demo connection has its agent, and nothing of its own to mend once it was checked.
     world.schedule_all().await;
@@ -710,22 +716,23 @@ async fn a_number_is_verified_with_its_code_and_registered_with_its_pin() {
     let made = created(&world, &draft()).await;
     let id = &made.connection.id;
     assert_eq!(started(&world, id).await, State::Error);
-    let directory = channel::directory::Directory::new(world.store.clone(), vault());
-    let does = async |tenant: &TenantId, step: Step| {
-        let of = (tenant, id);
-        numbers::set_up(&directory, &world.graph(), of, &number_id(NEW_NUMBER), &step, world.now()).await.expect("answers")
+    let does = async |step: Step| {
+        let stored = world.store.connection(id).await.expect("answers").expect("there");
+        let at = (&world.store, &world.queues, &vault(), &world.graph());
+        numbers::set_up(at, &stored, &number_id(NEW_NUMBER), &step, world.now()).await.expect("answers")
     };
-    let acme = tenant("acme");
-    let pin = || Step::Register { pin: Secret::new("246810") };
-    assert!(matches!(does(&acme, pin()).await, SetUp::Refused { code: 133_006, .. }), "it is not verified");
-    assert_eq!(does(&tenant("other"), pin()).await, SetUp::Unknown);
-    assert_eq!(does(&acme, Step::RequestCode { by_voice: false, language: "es".to_owned() }).await, SetUp::Done);
-    assert!(matches!(does(&acme, Step::VerifyCode { code: Secret::new("246810") }).await, SetUp::Refused { code: 136_025, .. }));
-    assert_eq!(does(&acme, Step::VerifyCode { code: Secret::new(meta_sim::SMS_CODE) }).await, SetUp::Done);
-    assert_eq!(does(&acme, pin()).await, SetUp::Done);
+    let pin = || Step::Register { pin: Some(Secret::new("246810")) };
+    assert!(matches!(does(pin()).await, SetUp::Refused { code: 133_006, .. }), "it is not verified");
+    assert_eq!(does(Step::RequestCode { by_voice: false, language: "es".to_owned() }).await, SetUp::Done);
+    assert!(matches!(does(Step::VerifyCode { code: Secret::new("246810") }).await, SetUp::Refused { code: 136_025, .. }));
+    assert_eq!(does(Step::VerifyCode { code: Secret::new(meta_sim::SMS_CODE) }).await, SetUp::Done);
+    assert_eq!(does(Step::Register { pin: None }).await, SetUp::NoPin);
+    assert_eq!(does(pin()).await, SetUp::Done);
     assert_eq!(started(&world, id).await, State::Running);
     world.meta.fail_calls(&format!("{NEW_NUMBER}/deregister"), None, 1);
-    assert!(matches!(does(&acme, Step::Deregister).await, SetUp::Later { .. }));
-    assert_eq!(does(&acme, Step::Deregister).await, SetUp::Done);
+    assert!(matches!(does(Step::Deregister).await, SetUp::Later { .. }));
+    assert_eq!(does(Step::Deregister).await, SetUp::Done);
     assert!(!world.meta.number(NEW_NUMBER).expect("there").registered);
+    world.settle().await;
+    assert_eq!(world.state(id).await, State::Error, "it was checked, and no number is left: {:?}", world.logs(id).await);
 }

@@ -22,6 +22,7 @@ use channel::jobs::{Author, FeedEvent, Reply, Turn, V1};
 use channel::owed::{self, Walked};
 use channel::people;
 use channel::queues::{Entry, Queue, QueueUrls, Queues};
+use channel::signup::ServerApp;
 use channel::store::{Store, Tables};
 use channel::templates::TemplateGraph;
 use channel::vault::{AdditionalData, MASTER_KEY_ID, Secret, Vault};
@@ -115,6 +116,9 @@ pub struct World {
     webhook: webhook::Handles,
     /// The API, as each tenant reaches it.
     apis: RefCell<BTreeMap<String, axum::Router>>,
+    server_app: RefCell<Option<ServerApp>>,
+    /// Where Meta reaches the webhook.
+    webhook_url: String,
     health: health::Handles,
     graph: Graph,
     templates: Rc<templates::Handles>,
@@ -205,6 +209,8 @@ impl World {
             graph: Graph::new(&parts.graph()).expect("settings on this machine"),
             webhook: webhook::Handles::over(parts.store("webhook"), parts.queues("webhook"), vault()),
             apis: RefCell::default(),
+            server_app: RefCell::default(),
+            webhook_url: parts.webhook_url.clone(),
             delivery,
             answers: RefCell::new(Box::new(says_back)),
             turns: RefCell::default(),

@@ -1,15 +1,15 @@
 //! The end of a connection: at once nobody sees it or sends through it, and its numbers are free; then Meta is told, and what is left goes.
 
 use domain::connection::State;
-use domain::ids::{AppId, ConnectionId, TenantId};
+use domain::ids::{ConnectionId, TenantId};
 use domain::time::Timestamp;
 use meta::graph::Graph;
 
-use super::{ACCESS_TOKEN, ConnectionError, DELETED, get, of_connection, probe, tell};
+use super::{ConnectionError, DELETED, credentials, get, probe, tell};
 use crate::health::is_passing;
 use crate::queues::Queues;
 use crate::store::{Store, StoredConnection};
-use crate::vault::{AdditionalData, Vault};
+use crate::vault::Vault;
 
 /// Meta is told this often that the app need not hear of the account any more; then the secrets go all the same.
 const TRIES: u32 = 10;
@@ -63,12 +63,7 @@ pub(crate) async fn clear_away(
     let app = connection.app.as_ref();
     let is_shared = app.is_none() || is_subscription_shared(store, stored).await?;
     if !is_shared {
-        let access_token = vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN))?;
-        let app_secret = match app {
-            Some(id) => secret_of(store, vault, id, &connection.tenant).await?,
-            None => None,
-        };
-        let credentials = meta::graph::Credentials::new(access_token.expose(), app_secret);
+        let credentials = credentials(store, vault, stored).await?;
         match graph.unsubscribe(&connection.waba, &credentials).await {
             Err(unread) if is_passing(&unread) && tries < TRIES => return Ok(false),
             // A token that does not hold any more unsubscribes nothing: a person removes the app in Meta's Business settings.
@@ -106,10 +101,4 @@ async fn is_app_shared(store: &Store, stored: &StoredConnection) -> Result<bool,
         }
     }
     Ok(false)
-}
-
-async fn secret_of(store: &Store, vault: &Vault, app: &AppId, tenant: &TenantId) -> Result<Option<String>, ConnectionError> {
-    let Some(sealed) = store.app(app).await?.filter(|it| it.may_be_used_by(tenant)).and_then(|it| it.secret) else { return Ok(None) };
-    let secret = vault.open(&sealed, &AdditionalData::of_app(app.as_str(), "secret"))?;
-    Ok(Some(secret.expose().to_owned()))
 }

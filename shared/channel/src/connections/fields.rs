@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::connection::{Connection, Lifecycle, State};
+use domain::connection::{Connection, LEAST_DAYS, Lifecycle, State};
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 
@@ -18,6 +18,8 @@ const NAME_LIMIT: usize = 100;
 const DESCRIPTION_LIMIT: usize = 500;
 /// Longest secret, in bytes: Meta's tokens have some hundreds.
 const SECRET_LIMIT: usize = 2_048;
+/// Longest that anything is kept, in days: ten years.
+const DAYS_LIMIT: u16 = 3_650;
 /// Most numbers of a connection: all of them are claimed at once.
 const NUMBERS_LIMIT: usize = 50;
 
@@ -44,6 +46,10 @@ pub struct ConnectionDraft {
     pub marketing_messages: bool,
     /// Utility templates are exempt from the repeat guard.
     pub utility_exempt: bool,
+    /// For how many days messages are kept.
+    pub message_days: Option<u16>,
+    /// For how many days files are kept.
+    pub file_days: Option<u16>,
 }
 
 /// What a person changes of a connection; what is absent stays. A secret that is masked is absent.
@@ -67,6 +73,10 @@ pub struct ConnectionEdit {
     pub marketing_messages: Option<bool>,
     /// Utility templates are exempt from the repeat guard.
     pub utility_exempt: Option<bool>,
+    /// For how many days messages are kept that come from now on.
+    pub message_days: Option<u16>,
+    /// For how many days files are kept that come from now on.
+    pub file_days: Option<u16>,
 }
 
 /// A field that a person fills in.
@@ -86,6 +96,10 @@ pub enum Field {
     Numbers,
     /// Business account ID.
     Waba,
+    /// For how many days messages are kept.
+    MessageDays,
+    /// For how many days files are kept.
+    FileDays,
 }
 
 impl Field {
@@ -100,6 +114,8 @@ impl Field {
             Self::AccessToken => "Access token",
             Self::Numbers => "Phone number ID",
             Self::Waba => "Business account ID",
+            Self::MessageDays => "Days that messages are kept",
+            Self::FileDays => "Days that files are kept",
         }
     }
 }
@@ -109,7 +125,7 @@ impl Field {
 pub struct FieldProblem {
     /// The field.
     pub field: Field,
-    /// The kind of problem: `missing`, `malformed`, `too_long`, `too_many` or `repeated`.
+    /// The kind of problem: `missing`, `malformed`, `too_long`, `too_many`, `out_of_range` or `repeated`.
     pub code: &'static str,
     /// What is wrong with it.
     pub problem: String,
@@ -197,6 +213,8 @@ pub(crate) async fn create_as(
     let access_token = problems.secret(Field::AccessToken, draft.access_token.as_ref());
     let numbers = problems.numbers(&draft.numbers);
     let waba = problems.waba(&draft.waba);
+    let message_days = problems.message_days(draft.message_days);
+    let file_days = problems.file_days(draft.file_days);
     if access_token.is_none() {
         problems.missing(Field::AccessToken, "Make one for a system user in Meta's Business settings.");
     }
@@ -219,8 +237,8 @@ pub(crate) async fn create_as(
         token_generation: 1,
         marketing_messages: draft.marketing_messages,
         utility_exempt: draft.utility_exempt,
-        message_days: None,
-        file_days: None,
+        message_days,
+        file_days,
     };
     let stored = StoredConnection {
         access_token: vault.seal(access_token, &of_connection(id, ACCESS_TOKEN))?,
@@ -357,6 +375,8 @@ fn changed(
     }
     connection.marketing_messages = edit.marketing_messages.unwrap_or(connection.marketing_messages);
     connection.utility_exempt = edit.utility_exempt.unwrap_or(connection.utility_exempt);
+    connection.message_days = problems.message_days(edit.message_days).or(connection.message_days);
+    connection.file_days = problems.file_days(edit.file_days).or(connection.file_days);
     if let Some(it) = problems.secret(Field::AccessToken, edit.access_token.as_ref()) {
         next.access_token = vault.seal(it, &of_connection(&connection.id, ACCESS_TOKEN))?;
         connection.token_generation += 1;
@@ -376,6 +396,13 @@ pub(crate) const APP_SECRET: &str = "app_secret";
 
 pub(crate) fn of_connection(id: &ConnectionId, field: &'static str) -> AdditionalData {
     AdditionalData::of_connection(id.as_str(), field)
+}
+
+/// What is wrong with a name.
+pub(crate) fn wrong_name(name: &str) -> Vec<FieldProblem> {
+    let mut problems = Problems::default();
+    problems.name(name);
+    problems.0
 }
 
 /// What was found wrong so far.
@@ -452,6 +479,22 @@ impl Problems {
             self.add(Field::Numbers, "too_many", problem, "Spread them over several connections.");
         }
         numbers
+    }
+
+    fn message_days(&mut self, days: Option<u16>) -> Option<u16> {
+        self.days(Field::MessageDays, days, LEAST_DAYS)
+    }
+
+    fn file_days(&mut self, days: Option<u16>) -> Option<u16> {
+        self.days(Field::FileDays, days, 1)
+    }
+
+    fn days(&mut self, field: Field, days: Option<u16>, least: u16) -> Option<u16> {
+        if days.is_some_and(|it| !(least..=DAYS_LIMIT).contains(&it)) {
+            let problem = format!("{} are {least} to {DAYS_LIMIT}.", field.label());
+            self.add(field, "out_of_range", problem, "Enter a number of days between them.");
+        }
+        days
     }
 
     /// A secret that was entered: not one that is absent or masked.

@@ -76,6 +76,24 @@ pub struct CheckedNumber {
     pub throughput: Option<u32>,
 }
 
+impl CheckedNumber {
+    /// A number of which Meta has shown nothing yet.
+    pub(crate) fn unseen(id: NumberId) -> Self {
+        Self {
+            id,
+            display: None,
+            verified_name: None,
+            name_status: None,
+            code_verification: None,
+            platform: None,
+            is_official: false,
+            status: None,
+            quality: None,
+            throughput: None,
+        }
+    }
+}
+
 /// What the last check read, as far as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checked {

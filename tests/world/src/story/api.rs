@@ -1,7 +1,8 @@
 //! The JSON API, as programs of tenants call it.
 
+use channel::signup::ServerApp;
 use channel::vault::Secret;
-use control::{Access, Handles};
+use control::{Access, Handles, Meta};
 use domain::ids::TenantId;
 use lambda_http::{Body, http};
 use serde_json::Value;
@@ -68,6 +69,14 @@ impl World {
         let Self { template, dynamo, sqs: engine, clock, .. } = self;
         let parts =
             Parts { template, dynamo, engine, clock, graph_url: "", graph_timeout: std::time::Duration::ZERO, webhook_url: String::new() };
-        Handles::over(parts.store("control"), parts.queues("control"), vault(), access)
+        let server_app = self.server_app.borrow().clone();
+        let meta = Meta { graph: self.graph.clone(), webhook_url: self.webhook_url.clone(), server_app };
+        Handles::over(parts.store("control"), parts.queues("control"), vault(), meta, access)
+    }
+
+    /// The installation has an app of its own, by which tenants sign in with Meta.
+    pub fn has_app(&self, app: ServerApp) {
+        *self.server_app.borrow_mut() = Some(app);
+        self.apis.borrow_mut().clear();
     }
 }
