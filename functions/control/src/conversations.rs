@@ -49,7 +49,7 @@ const REFUSED: (StatusCode, &str) = (StatusCode::CONFLICT, "It may not be sent n
 /// The routes.
 pub(crate) fn routes(api: Api) -> Api {
     let route = |method, path, id, summary, refusals| Route { method, path, id, summary, refusals };
-    api.route(route(Method::GET, LIST, "listConversations", LISTS, &[]), list)
+    api.route(route(Method::GET, LIST, "listConversations", LISTS, &[NOT_FOUND]), list)
         .route(route(Method::POST, LIST, "startConversation", STARTS, &[REFUSED, NOT_FOUND]), begin)
         .route(route(Method::GET, ONE, "getConversation", "Shows a conversation, and what may be sent now.", &[]), get)
         .route(route(Method::GET, MESSAGES, "listMessages", "Lists what was said, newest first.", &[]), messages)

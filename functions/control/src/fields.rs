@@ -177,7 +177,9 @@ fn malformed(detail: &str) -> Problem {
 impl<T: JsonSchema> Described for Body<T> {
     fn describe(operation: &mut Operation, schemas: &mut SchemaGenerator) {
         let schema = schemas.subschema_for::<T>();
-        operation.body(json!({ "required": true, "content": { "application/json": { "schema": schema } } }));
+        // Where no field is required, nothing need be said.
+        let is_required = T::json_schema(schemas).get("required").is_some();
+        operation.body(json!({ "required": is_required, "content": { "application/json": { "schema": schema } } }));
         for (status, why) in [
             (StatusCode::BAD_REQUEST, "The body is not JSON."),
             (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),

@@ -91,19 +91,19 @@ pub struct Theirs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quoted: Option<Wamid>,
     /// Passed on from another chat.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forwarded: bool,
     /// Written in a group.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_group: bool,
     /// Written while another responder had the thread.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standby: bool,
     /// Meta's time of the last edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edited_at: Option<Timestamp>,
     /// They deleted it for everyone.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_deleted: bool,
 }
 
@@ -141,7 +141,7 @@ pub struct Ours {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<TemplateUsed>,
     /// It is a template that went out without an open window.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub template_badge: bool,
     /// The campaign's own words for itself.
     #[serde(skip_serializing_if = "Option::is_none")]
