@@ -34,7 +34,7 @@ impl<S: Send + Sync, T: FromFields> FromRequest<S> for Once<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let key = request.headers().get(HEADER).and_then(|it| it.to_str().ok()).map(str::trim).unwrap_or_default().to_owned();
-        if !(1..=LIMIT).contains(&key.len()) {
+        if !(1..=LIMIT).contains(&key.len()) || !key.bytes().all(|it| it.is_ascii_graphic()) {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "idempotency_key_required", "What sends must have a key of its own.");
             return Err(problem.saying("Send a new UUID with the header `Idempotency-Key`, and the same again if you ask again."));
         }

@@ -74,6 +74,7 @@ async fn a_person_answers_and_gives_the_conversation_back() {
     let reused = posts(&world, "k1", &messages, text("Good night")).await;
     assert_eq!((reused.status, &reused.body["code"]), (422, &json!("idempotency_key_reused")));
     assert_eq!(world.api("POST", &messages, Some(text("x"))).await.1["code"], "idempotency_key_required");
+    assert_eq!(posts(&world, "k 2", &messages, text("x")).await.body["code"], "idempotency_key_required");
     world.settle().await;
     assert_eq!(world.screen(ANA), ["> hello", "< You said: hello", "< Good morning"]);
     world.writes(ANA, "are you there?");
