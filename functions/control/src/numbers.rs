@@ -238,7 +238,7 @@ async fn set_up(tenant: &TenantId, handles: &Handles, of: &OfNumber, step: Step,
         }
         SetUp::Refused { code, why } => {
             let problem = Problem::new(StatusCode::CONFLICT, "meta_refused", "Meta does not do it.");
-            Err(problem.saying(format!("{why} (Meta's code {code}). Mend that, then try again.")))
+            Err(problem.saying(format!("{why} (Meta's code {code}). Mend that, or wait, then try again.")))
         }
         SetUp::Later { why } => Err(Problem::meta_silent(&why)),
     }

@@ -207,5 +207,7 @@ pub async fn set_up(
         return Ok(SetUp::Done);
     };
     let why = endings::note(&unread.fault);
-    Ok(if is_passing(&unread) { SetUp::Later { why } } else { SetUp::Refused { code: unread.fault.code, why } })
+    // "Not for hours" is an answer: nobody should ask again soon.
+    let is_silent = is_passing(&unread) && unread.class != Class::Later;
+    Ok(if is_silent { SetUp::Later { why } } else { SetUp::Refused { code: unread.fault.code, why } })
 }

@@ -75,6 +75,10 @@ async fn a_number_is_verified_and_registered_and_its_connection_runs_until_it_is
     asks(&world, "POST", &number("register"), json!({ "pin": "246810" }), 204).await;
     world.meta.fail_calls(&format!("{NUMBER}/deregister"), None, 1);
     assert_eq!(asks(&world, "POST", &number("deregister"), Value::Null, 503).await["code"], "meta_silent");
+    // "Too often in 72 hours" is an answer: whoever asked is not told to ask again soon.
+    world.meta.fail_calls(&format!("{NUMBER}/register"), Some(133_016), 1);
+    let often = asks(&world, "POST", &number("register"), json!({ "pin": "246810" }), 409).await;
+    assert!(often["code"] == "meta_refused" && often["detail"].as_str().expect("a text").contains("133016"), "{often}");
     assert_eq!(asks(&world, "POST", &at("/numbers/1/deregister"), Value::Null, 404).await["code"], "not_found");
     // Now it starts.
     assert_eq!(asks(&world, "POST", &at("/start"), json!({}), 202).await["state"], "STARTING");
