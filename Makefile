@@ -11,7 +11,7 @@ stamp = $(VENV)/$(1)-$(shell cksum < infra/$(1).txt | cut -d ' ' -f 1)
 
 run: setup
 	@exec $(CARGO_TARGET_DIR)/debug/local
-test: setup
+test: setup $(call stamp,requirements-test)
 	cargo test --workspace
 setup: $(call stamp,requirements)
 	@echo "== Building everything (the first time some minutes, after that what changed)"

@@ -486,6 +486,47 @@ async fn a_campaign_goes_out(stack: &Stack) {
     assert_eq!(stack.answers("34600000040", 3).await.len(), 3, "in the open window a template may follow");
 }
 
+#[tokio::test]
+async fn the_api_answers_nothing_but_what_it_describes() {
+    let stack = Stack::start(&folder("description"), Ports::free()).ready();
+    let connection = stack.demo().await;
+    // One is for erasing, one for all else; so with the connections.
+    let mut conversations = Vec::new();
+    for who in ["34600000050", "34600000051"] {
+        stack.writes(who, json!({ "text": "hello" })).await;
+        stack.answers(who, 1).await;
+        let page = stack.until(&format!("/v1/conversations?connection={connection}"), |it| it.to_string().contains(who)).await;
+        let found = page["items"].as_array().expect("a list").iter().find(|it| it["phone"] == who).expect("it is listed");
+        conversations.push(found["id"].as_str().expect("an id").to_owned());
+    }
+    let messages = stack.done("GET", &format!("/v1/conversations/{}/messages", conversations[0]), None).await;
+    let answer: Vec<&str> = messages["items"][0]["id"].as_str().expect("an id").split('/').collect();
+    let draft = json!({ "name": "To delete", "access_token": "local-access-token", "business_account_id": "300000000000001" });
+    let deleted = stack.done("POST", "/v1/connections", Some(draft)).await["id"].as_str().expect("an id").to_owned();
+    let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis.toml");
+    let asking = Command::new(program().with_file_name("../venv/bin/schemathesis"))
+        .arg("--config-file")
+        .arg(&configuration)
+        .args(["run", "--no-color", &format!("{}/v1/openapi.json", stack.gateway)])
+        .env("HOOKS", configuration.with_file_name("schemathesis_hooks.py"))
+        .env("TOKEN", TOKEN)
+        .env("AGENT", "example")
+        .env("NUMBER", NUMBER)
+        .env("CONNECTION", connection)
+        .env("DELETED_CONNECTION", deleted)
+        .env("CONVERSATION", &conversations[0])
+        .env("ERASED_CONVERSATION", &conversations[1])
+        .env("AT", answer[1])
+        .env("MESSAGE", answer[2])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(stack.state.parent().expect("a folder"))
+        .output()
+        .expect("`make test` installs schemathesis before it runs the tests");
+    let said = String::from_utf8_lossy(&asking.stdout);
+    assert!(asking.status.success(), "{said}{}", String::from_utf8_lossy(&asking.stderr));
+    println!("{said}");
+}
+
 #[test]
 fn a_taken_port_is_told_in_a_sentence() {
     let held = TcpListener::bind("127.0.0.1:0").expect("a port is free");
