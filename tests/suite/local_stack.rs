@@ -366,6 +366,7 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
 
     hold_the_rows_of_the_table(&stack).await;
     a_campaign_goes_out(&stack).await;
+    a_person_works_over_the_api(&stack).await;
 
     // A stranger's webhook is refused, with nothing said.
     let answer = stack.http.post(format!("{}/webhooks/200000000000001", stack.gateway)).body("{}").send().await.expect("answered");
@@ -460,6 +461,70 @@ async fn hold_the_rows_of_the_table(stack: &Stack) {
         assert!(!turns.iter().any(|it| it["content"]["text"] == silent), "{silent:?} is no turn");
     }
     stack.answers("34600000033", 1).await;
+}
+
+/// From a new connection to the story of a delivered template, by nothing but the API and the customer's phone.
+async fn a_person_works_over_the_api(stack: &Stack) {
+    let (who, number) = ("34600000060", "100000000000003");
+    let (status, _, answer) = stack.api_with("not-the-token", &[], "GET", "/v1/connections", None).await;
+    assert!(status == 401 && answer["code"] == "unauthorized", "{status} {answer}");
+
+    // A number of the account, a connection of it, and its start.
+    let line = json!({ "id": number, "account": "300000000000001", "display_phone_number": "+1 555-010-0003" });
+    stack.post("/sim/numbers", &line).await;
+    let draft = json!({
+        "name": "Shop", "app_id": "200000000000001", "app_secret": "local-app-secret", "access_token": "local-access-token",
+        "business_account_id": "300000000000001", "phone_number_ids": [number], "attach": { "agent": "example" },
+    });
+    let made = stack.done("POST", "/v1/connections", Some(draft)).await;
+    assert!(made["state"] == "STOPPED" && made["access_token"] == json!({ "set": true, "hint": "oken" }), "{made}");
+    let connection = format!("/v1/connections/{}", made["id"].as_str().expect("an id"));
+    assert_eq!(stack.done("POST", &format!("{connection}/start"), None).await["state"], "STARTING");
+    stack.until(&connection, |it| it["state"] == "RUNNING").await;
+    let logs = stack.done("GET", &format!("{connection}/logs"), None).await;
+    assert_eq!(logs["items"][0]["text"], "RUNNING: Running.");
+
+    // The agent answers; a person takes over, writes, and gives it back with what was missed.
+    stack.writes(who, json!({ "to": number, "text": "hello" })).await;
+    stack.answers(who, 1).await;
+    let list = format!("/v1/conversations?connection={}", made["id"].as_str().expect("an id"));
+    let listed = stack.until(&list, |it| it["items"][0]["phone"] == who).await;
+    assert!(listed["items"][0]["standing"] == "open" && listed["items"][0]["unread"] == true, "{listed}");
+    let conversation = format!("/v1/conversations/{}", listed["items"][0]["id"].as_str().expect("an id"));
+    assert_eq!(stack.done("POST", &format!("{conversation}/take"), None).await["answered_by"], "person");
+    stack.writes(who, json!({ "to": number, "text": "a person, please" })).await;
+    stack.until(&format!("{conversation}/messages"), |it| it.to_string().contains("a person, please")).await;
+    let sends = async |key: &str, what: &str, body: Value| {
+        let (status, _, answer) =
+            stack.api_with(TOKEN, &[("idempotency-key", key)], "POST", &format!("{conversation}/{what}"), Some(body)).await;
+        assert_eq!(status, 202, "{answer}");
+        answer["message"].as_str().expect("a message").to_owned()
+    };
+    let words = json!({ "message": { "type": "text", "text": "Eva here." }, "person": "Eva" });
+    let sent = sends("one", "messages", words.clone()).await;
+    assert_eq!(sends("one", "messages", words).await, sent, "the same key is the same message");
+    assert_eq!(stack.answers(who, 2).await[1]["text"], "Eva here.");
+    assert_eq!(stack.done("POST", &format!("{conversation}/release"), None).await["answered_by"], "agent");
+    stack.writes(who, json!({ "to": number, "text": "thanks" })).await;
+    assert_eq!(stack.answers(who, 3).await.len(), 3);
+    let turns = stack.told("turns.jsonl", "\"thanks\"").await;
+    let turn = turns.iter().find(|it| it["content"]["text"] == "thanks").expect("its turn");
+    assert_eq!(turn["missed"].as_array().map(Vec::len), Some(2), "{turn}");
+
+    // A template as the preview showed it, and all that happened to it.
+    let values = json!({ "body": [{ "field": "first_name" }] });
+    let filled = json!({ "values": values, "fields": { "first_name": "Ana" } });
+    let preview = stack.done("POST", &format!("{connection}/templates/spring_offer/en_US/preview"), Some(filled)).await;
+    let template = json!({
+        "template": "spring_offer", "language": "en_US", "values": values, "fields": { "first_name": "Ana" }, "person": "Eva",
+    });
+    let sent = sends("two", "templates", template).await;
+    let received = stack.answers(who, 4).await;
+    assert_eq!(preview["preview"]["body"], received[3]["text"], "{preview}");
+    let (_, key) = sent.split_once('/').expect("a conversation, a time and an id");
+    let story = stack.until(&format!("{conversation}/messages/{key}/story"), |it| it.to_string().contains("\"read\"")).await;
+    let told: Vec<&str> = story.as_array().expect("a list").iter().filter_map(|it| it["step"].as_str()).collect();
+    assert_eq!(told, ["sent", "delivered", "read"], "{story}");
 }
 
 /// A template reaches the phone once, the guard holds the second, and an answer opens it.
