@@ -160,7 +160,7 @@ mod tests {
         let numbers = ["1".to_owned(), "2".to_owned()];
         let connection = |id: &str, state: &str, number: &str| json!({ "id": id, "state": state, "phone_number_ids": [number] });
         let foreign = connection("a", "RUNNING", "3");
-        assert_eq!(find(&[foreign.clone()], &numbers), None);
+        assert_eq!(find(std::slice::from_ref(&foreign), &numbers), None);
         let (stopped, running) = (connection("b", "STOPPED", "1"), connection("c", "RUNNING", "2"));
         let id = |connections: &[Value]| find(connections, &numbers).map(|it| it.id);
         assert_eq!(id(&[foreign.clone(), stopped.clone()]).as_deref(), Some("b"));
