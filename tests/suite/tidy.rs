@@ -80,10 +80,15 @@ fn a_line_that_names_a_crate_is_found_and_a_comment_or_another_name_is_not() {
 
 #[test]
 fn only_the_files_that_speak_to_aws_name_its_sdk() {
-    let speakers = ["shared/channel/src/aws.rs", "shared/channel/src/queues.rs", "shared/channel/src/store/dynamo.rs"];
+    let speakers = [
+        "shared/channel/src/aws.rs",
+        "shared/channel/src/queues.rs",
+        "shared/channel/src/store/dynamo.rs",
+        "shared/channel/src/vault/kms.rs",
+    ];
     assert_eq!(strangers(&SHIPPED, "aws_sdk_", &speakers), Vec::<String>::new());
     assert_eq!(strangers(&SHIPPED, "aws_smithy_", &speakers[..1]), Vec::<String>::new());
-    assert_eq!(strangers(&SHIPPED, "serde_dynamo", &speakers[2..]), Vec::<String>::new());
+    assert_eq!(strangers(&SHIPPED, "serde_dynamo", &speakers[2..3]), Vec::<String>::new());
 }
 
 #[test]
@@ -213,7 +218,8 @@ fn asked(read: impl Fn(Environment) -> Result<(), Misconfigured>) -> BTreeSet<St
     let environment = Environment::of(move |name| {
         noted.lock().expect("no panic").insert(name.to_owned());
         let value = match name {
-            "MASTER_KEY" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            // It is asked for first, and KMS where it is not there.
+            "MASTER_KEY" => return None,
             "LOG_LEVEL" => "info",
             "CAMPAIGN_SHARE" => "0.5",
             "JWT_ISSUER" => "https://issuer.example",

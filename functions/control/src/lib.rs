@@ -34,7 +34,7 @@ use channel::aws::Aws;
 use channel::queues::{Queue, QueueUrls, Queues};
 use channel::signup::ServerApp;
 use channel::store::{Store, Tables};
-use channel::vault::{Secret, Vault};
+use channel::vault::{KeySource, Secret, Vault};
 use domain::ids::{AppId, TenantId};
 use domain::time::Timestamp;
 use lambda::configuration::{Environment, Misconfigured};
@@ -62,7 +62,7 @@ pub struct Config {
     aws: channel::aws::Environment,
     tables: Tables,
     queues: QueueUrls,
-    vault: Vault,
+    vault: KeySource,
     graph: Settings,
     webhook_url: String,
     server_app: Option<ServerApp>,
@@ -171,8 +171,9 @@ impl Handles {
             webhook_url: config.webhook_url,
             server_app: config.server_app,
         };
-        let queues = Queues::new(aws.sqs(), config.queues);
-        Ok(Self::over(Store::over(&aws, config.tables), queues, config.vault, meta, config.access))
+        let store = Store::over(&aws, config.tables);
+        let vault = config.vault.vault(&aws, &store);
+        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, meta, config.access))
     }
 
     /// Over a store, queues, a vault, Meta, and what callers prove themselves by.

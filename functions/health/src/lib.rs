@@ -13,7 +13,7 @@ use channel::jobs::Probe;
 use channel::queues::{Queue, QueueUrls, Queues};
 use channel::redelivery::Retryable as _;
 use channel::store::{Store, Tables};
-use channel::vault::Vault;
+use channel::vault::{KeySource, Vault};
 use channel::watch;
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
@@ -28,7 +28,7 @@ pub struct Config {
     aws: channel::aws::Environment,
     tables: Tables,
     queues: QueueUrls,
-    vault: Vault,
+    vault: KeySource,
     graph: Settings,
     checks: CheckSettings,
 }
@@ -81,7 +81,9 @@ impl Handles {
     pub fn new(config: Config) -> Result<Self, SettingsError> {
         let aws = Aws::new(config.aws);
         let graph = Graph::new(&config.graph)?;
-        Ok(Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, graph, config.checks))
+        let store = Store::over(&aws, config.tables);
+        let vault = config.vault.vault(&aws, &store);
+        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, graph, config.checks))
     }
 
     /// Over a store, queues, a vault and the Graph API.

@@ -8,7 +8,7 @@ use channel::jobs::Reply;
 use channel::queues::{Queue, QueueUrls, Queues};
 use channel::replies::Replies;
 use channel::store::{Store, Tables};
-use channel::vault::Vault;
+use channel::vault::{KeySource, Vault};
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Misconfigured};
@@ -21,7 +21,7 @@ pub struct Config {
     aws: channel::aws::Environment,
     tables: Tables,
     queues: QueueUrls,
-    vault: Vault,
+    vault: KeySource,
     graph: Settings,
 }
 
@@ -67,7 +67,9 @@ impl Handles {
     pub fn new(config: Config) -> Result<Self, SettingsError> {
         let aws = Aws::new(config.aws);
         let graph = Graph::new(&config.graph)?;
-        Ok(Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, graph))
+        let store = Store::over(&aws, config.tables);
+        let vault = config.vault.vault(&aws, &store);
+        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, graph))
     }
 
     /// Over a store, queues, a vault and the Graph API.

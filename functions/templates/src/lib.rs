@@ -24,7 +24,7 @@ use channel::leases::Leases;
 use channel::queues::{Queue, QueueUrls, Queues};
 use channel::store::{Store, Tables};
 use channel::templates::{TemplateGraph, Templates};
-use channel::vault::Vault;
+use channel::vault::{KeySource, Vault};
 use channel::{GraphSettings, GraphSettingsError};
 use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Misconfigured};
@@ -39,7 +39,7 @@ pub struct Config {
     aws: channel::aws::Environment,
     tables: Tables,
     queues: QueueUrls,
-    vault: Vault,
+    vault: KeySource,
     graph: GraphSettings,
     share: f64,
 }
@@ -93,7 +93,9 @@ impl Handles {
     pub fn new(config: Config) -> Result<Self, GraphSettingsError> {
         let aws = Aws::new(config.aws);
         let graph = TemplateGraph::new(&config.graph)?;
-        Ok(Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault, graph, config.share))
+        let store = Store::over(&aws, config.tables);
+        let vault = config.vault.vault(&aws, &store);
+        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, graph, config.share))
     }
 
     /// Over a store, queues, a vault and the Graph API; campaigns use this share of a number's throughput.

@@ -7,7 +7,7 @@ use channel::ingest::{Answer, Ingest, IngestError, proves_subscription};
 use channel::queues::{Queue, QueueUrls, Queues};
 use channel::redelivery::Retryable as _;
 use channel::store::{Store, Tables};
-use channel::vault::Vault;
+use channel::vault::{KeySource, Vault};
 use domain::time::Timestamp;
 use lambda::configuration::{Environment, Misconfigured};
 use lambda_http::http::{Method, StatusCode, header};
@@ -23,7 +23,7 @@ pub struct Config {
     aws: channel::aws::Environment,
     tables: Tables,
     queues: QueueUrls,
-    vault: Vault,
+    vault: KeySource,
 }
 
 impl Config {
@@ -65,7 +65,9 @@ impl Handles {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let aws = Aws::new(config.aws);
-        Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues), config.vault)
+        let store = Store::over(&aws, config.tables);
+        let vault = config.vault.vault(&aws, &store);
+        Self::over(store, Queues::new(aws.sqs(), config.queues), vault)
     }
 
     /// Over a store, queues and a vault.

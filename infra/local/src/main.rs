@@ -196,6 +196,7 @@ fn aws(settings: &Settings) -> Aws {
         session_token: None,
         endpoint_url_dynamodb: Some(endpoint.clone()),
         endpoint_url_sqs: Some(endpoint),
+        endpoint_url_kms: None,
     })
 }
 

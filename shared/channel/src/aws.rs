@@ -47,6 +47,8 @@ pub struct Environment {
     pub endpoint_url_dynamodb: Option<String>,
     /// Where SQS is, if not at AWS.
     pub endpoint_url_sqs: Option<String>,
+    /// Where KMS is, if not at AWS.
+    pub endpoint_url_kms: Option<String>,
 }
 
 /// Prints no credentials.
@@ -116,6 +118,20 @@ impl Aws {
             .timeout_config(timeouts())
             .build()
     }
+
+    /// The configuration of a KMS client.
+    pub fn kms(&self) -> aws_sdk_kms::Config {
+        let mut builder = aws_sdk_kms::Config::builder();
+        builder.set_endpoint_url(self.environment.endpoint_url_kms.clone());
+        builder
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.environment.region.clone()))
+            .credentials_provider(self.credentials.clone())
+            .http_client(self.http_client.clone())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts())
+            .build()
+    }
 }
 
 fn timeouts() -> TimeoutConfig {
@@ -144,6 +160,7 @@ mod tests {
             session_token: Some("example-session-token".into()),
             endpoint_url_dynamodb: Some("http://127.0.0.1:4567".into()),
             endpoint_url_sqs: None,
+            endpoint_url_kms: None,
         }
     }
 

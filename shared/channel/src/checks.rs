@@ -200,13 +200,17 @@ impl<'a> Check<'a> {
             Some(it) => store.app(it).await?.filter(|it| it.may_be_used_by(&connection.tenant)),
             None => None,
         };
-        let of_app = |it: &App| it.secret.as_ref().map(|secret| vault.open(secret, &AdditionalData::of_app(it.id.as_str(), "secret")));
+        let secret_of = |it: &App| AdditionalData::of_app(it.id.as_str(), "secret");
+        let current = match &app {
+            Some(it) => vault.open_any(it.secret.as_ref(), &secret_of(it)).await?,
+            None => None,
+        };
         let before = store.checked(&connection.id).await?.unwrap_or_default();
         Ok(Self {
             handles,
-            access_token: vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN))?,
-            current: app.as_ref().and_then(of_app).transpose()?,
-            pending: stored.pending_app_secret.as_ref().map(|it| vault.open(it, &of_connection(&connection.id, APP_SECRET))).transpose()?,
+            access_token: vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN)).await?,
+            current,
+            pending: vault.open_any(stored.pending_app_secret.as_ref(), &of_connection(&connection.id, APP_SECRET)).await?,
             replaces_callback: stored.replaces_callback,
             is_start: connection.lifecycle.state == State::Starting,
             checked: Checked { checked_at: now, warned_at: before.warned_at, ..Checked::default() },
@@ -428,8 +432,8 @@ impl<'a> Check<'a> {
                 let new = self.pending.as_ref().filter(|it| self.current.as_ref() != Some(it));
                 Some(AppClaim {
                     id: id.clone(),
-                    secret: new.map(|it| vault.seal(it, &of_app("secret"))).transpose()?,
-                    verify_token: vault.seal(&Secret::generate()?, &of_app("verify_token"))?,
+                    secret: vault.seal_any(new, &of_app("secret"), self.now).await?,
+                    verify_token: vault.seal(&Secret::generate()?, &of_app("verify_token"), self.now).await?,
                     overlap: settings.secret_overlap,
                 })
             }
@@ -510,7 +514,7 @@ impl<'a> Check<'a> {
             }
             Ok(_) => {
                 let of_app = AdditionalData::of_app(app_id.as_str(), "verify_token");
-                let verify_token = self.handles.vault.open(&app.verify_token, &of_app)?;
+                let verify_token = self.handles.vault.open(&app.verify_token, &of_app).await?;
                 graph.point(&app_id, &credentials, &ours, verify_token.expose()).await.map(|()| Callback::Ours)
             }
             Err(unread) => Err(unread),

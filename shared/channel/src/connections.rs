@@ -111,10 +111,10 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
     let app = App {
         id: new.app.clone(),
         owner: AppOwner::Tenant(new.tenant.clone()),
-        secret: Some(vault.seal(&new.app_secret, &of_app("secret"))?),
+        secret: Some(vault.seal(&new.app_secret, &of_app("secret"), now).await?),
         previous_secret: None,
         previous_until: None,
-        verify_token: vault.seal(&new.verify_token, &of_app("verify_token"))?,
+        verify_token: vault.seal(&new.verify_token, &of_app("verify_token"), now).await?,
     };
     let connection = StoredConnection {
         connection: Connection {
@@ -132,7 +132,7 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
             message_days: None,
             file_days: None,
         },
-        access_token: vault.seal(&new.access_token, &of_connection(&new.id, ACCESS_TOKEN))?,
+        access_token: vault.seal(&new.access_token, &of_connection(&new.id, ACCESS_TOKEN), now).await?,
         pending_app_secret: None,
         replaces_callback: false,
         problem: None,
@@ -224,13 +224,13 @@ pub(crate) async fn probe(queues: &Queues, connection: &Connection, field: &str,
 /// What a connection shows to Meta: its access token, and the proof of its app's secret where there is one.
 pub(crate) async fn credentials(store: &Store, vault: &Vault, stored: &StoredConnection) -> Result<Credentials, ConnectionError> {
     let connection = &stored.connection;
-    let access_token = vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN))?;
+    let access_token = vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN)).await?;
     let app = match &connection.app {
         Some(id) => store.app(id).await?.filter(|it| it.may_be_used_by(&connection.tenant)),
         None => None,
     };
     let app_secret = match app {
-        Some(App { id, secret: Some(sealed), .. }) => Some(vault.open(&sealed, &AdditionalData::of_app(id.as_str(), "secret"))?),
+        Some(App { id, secret: Some(sealed), .. }) => Some(vault.open(&sealed, &AdditionalData::of_app(id.as_str(), "secret")).await?),
         _ => None,
     };
     Ok(Credentials::new(access_token.expose(), app_secret.map(|it| it.expose().to_owned())))

@@ -15,7 +15,7 @@ use meta::signature::AppSecrets;
 
 use crate::redelivery::Retryable;
 use crate::store::{NumberItem, Store, StoreError};
-use crate::vault::{AdditionalData, Secret, Vault, VaultError};
+use crate::vault::{AdditionalData, Sealed, Secret, Vault, VaultError};
 
 /// Apps and owners are remembered for this long by the webhook.
 pub const REMEMBERED: Duration = Duration::from_mins(1);
@@ -261,10 +261,11 @@ impl Directory {
         let known = match app {
             None => None,
             Some(it) => {
-                let open = |sealed, field| self.open(sealed, &AdditionalData::of_app(id.as_str(), field), "app");
-                let current = it.secret.as_ref().map(|it| open(it, "secret")).transpose()?;
-                let previous = it.previous_at(now).map(|it| open(it, "secret")).transpose()?;
-                let verify_token = open(&it.verify_token, "verify_token")?;
+                let of_app = |field| AdditionalData::of_app(id.as_str(), field);
+                let unopened = |source| DirectoryError::Vault { what: "app", source };
+                let current = self.vault.open_any(it.secret.as_ref(), &of_app("secret")).await.map_err(unopened)?;
+                let previous = self.vault.open_any(it.previous_at(now), &of_app("secret")).await.map_err(unopened)?;
+                let verify_token = self.open(&it.verify_token, &of_app("verify_token"), "app").await?;
                 let secrets = current.map(|it| AppSecrets::new(it.expose().as_bytes(), previous.as_ref().map(|it| it.expose().as_bytes())));
                 Some(Arc::new(KnownApp { secrets, verify_token }))
             }
@@ -273,8 +274,8 @@ impl Directory {
         Ok(known)
     }
 
-    fn open(&self, sealed: &crate::vault::Sealed, field: &AdditionalData, what: &'static str) -> Result<Secret, DirectoryError> {
-        self.vault.open(sealed, field).map_err(|source| DirectoryError::Vault { what, source })
+    async fn open(&self, sealed: &Sealed, field: &AdditionalData, what: &'static str) -> Result<Secret, DirectoryError> {
+        self.vault.open(sealed, field).await.map_err(|source| DirectoryError::Vault { what, source })
     }
 
     /// A connection as it was some seconds ago, with its token.
@@ -297,13 +298,13 @@ impl Directory {
             None => None,
             Some(it) => {
                 let access_token =
-                    self.open(&it.access_token, &AdditionalData::of_connection(id.as_str(), "access_token"), "connection")?;
+                    self.open(&it.access_token, &AdditionalData::of_connection(id.as_str(), "access_token"), "connection").await?;
                 let app = match &it.connection.app {
                     Some(id) => self.store.app(id).await?.filter(|app| app.may_be_used_by(&it.connection.tenant)),
                     None => None,
                 };
                 let app_secret = match app.and_then(|it| Some((it.secret?, it.id))) {
-                    Some((sealed, id)) => Some(self.open(&sealed, &AdditionalData::of_app(id.as_str(), "secret"), "app")?),
+                    Some((sealed, id)) => Some(self.open(&sealed, &AdditionalData::of_app(id.as_str(), "secret"), "app").await?),
                     None => None,
                 };
                 Some(Arc::new(KnownConnection { connection: it.connection, access_token, app_secret }))

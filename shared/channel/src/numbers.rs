@@ -197,7 +197,7 @@ pub async fn set_up(
         Step::Register { pin: Some(pin) } => graph.register(number, &credentials, pin.expose()).await,
         Step::Register { pin: None } => {
             let Some(sealed) = stored.pins.get(number) else { return Ok(SetUp::NoPin) };
-            let pin = vault.open(sealed, &AdditionalData::of_number(number.as_str(), "pin"))?;
+            let pin = vault.open(sealed, &AdditionalData::of_number(number.as_str(), "pin")).await?;
             graph.register(number, &credentials, pin.expose()).await
         }
         Step::Deregister => graph.deregister(number, &credentials).await,

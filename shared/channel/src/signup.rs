@@ -94,10 +94,10 @@ pub async fn sign_up(
     let kept = App {
         id: app.id.clone(),
         owner: AppOwner::Server,
-        secret: Some(vault.seal(&app.secret, &of_app("secret"))?),
+        secret: Some(vault.seal(&app.secret, &of_app("secret"), now).await?),
         previous_secret: None,
         previous_until: None,
-        verify_token: vault.seal(&Secret::generate()?, &of_app("verify_token"))?,
+        verify_token: vault.seal(&Secret::generate()?, &of_app("verify_token"), now).await?,
     };
     if !store.keep_server_app(&kept).await? {
         return Ok(SignedUp::NotConfigured);
@@ -169,7 +169,7 @@ async fn register(
     let mut sealed = BTreeMap::new();
     for record in &new {
         let pin = Secret::generate_pin()?;
-        sealed.insert(record.id.clone(), vault.seal(&pin, &AdditionalData::of_number(record.id.as_str(), "pin"))?);
+        sealed.insert(record.id.clone(), vault.seal(&pin, &AdditionalData::of_number(record.id.as_str(), "pin"), now).await?);
         pins.insert(record.id.clone(), pin);
     }
     if !sealed.is_empty() {

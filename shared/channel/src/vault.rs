@@ -1,22 +1,32 @@
-//! Secrets at rest: sealed with AES-256-GCM under a key that has a name.
+//! Secrets at rest: sealed with AES-256-GCM under a key that has a name, which travels with every sealed value.
 //!
-//! Must not know where sealed values are stored nor where the key comes from. The key's name travels with every sealed value, so
-//! that keys wrapped by KMS can take the place of the one master key without touching what is stored.
+//! On AWS the keys are data keys that KMS has wrapped and the store keeps: a new one every 30 days, and one call of KMS per container and key,
+//! where a call per secret would cost by the secret. On one machine it is one key that the environment gives.
+//! <https://docs.aws.amazon.com/kms/latest/developerguide/data-keys.html>
 
+mod kms;
+
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aes_gcm::aead::{Aead, Generate, Payload};
 use aes_gcm::aes::cipher::consts::{U12, U24};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::aws::Aws;
 use crate::redelivery::Retryable;
+use crate::store::{Store, StoreError};
+
+pub use kms::Kms;
 
 /// The nonce's length in bytes, the one for which GCM is made:
 /// <https://nvlpubs.nist.gov/nistpubs/Legacy/SP/nistspecialpublication800-38d.pdf>. Random nonces are good for 2³² values under
@@ -212,13 +222,27 @@ pub enum VaultError {
     /// The operating system gave no randomness.
     #[error("no randomness for a nonce")]
     Randomness(#[source] Box<dyn Error + Send + Sync>),
+    /// The key under which it was sealed is not kept any more.
+    #[error("the data key `{0}` is not in the store")]
+    NoKey(String),
+    /// The wrapped key could not be read or kept.
+    #[error("the data key could not be read or kept")]
+    Store {
+        /// The cause.
+        #[from]
+        source: StoreError,
+    },
+    /// KMS did not wrap or unwrap the key.
+    #[error("KMS did not give the data key")]
+    Kms(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl Retryable for VaultError {
     fn is_retryable(&self) -> bool {
         match self {
             // A deployment with the right key mends these.
-            Self::MasterKey | Self::KeyId(_) | Self::OtherKey { .. } | Self::Randomness(_) => true,
+            Self::MasterKey | Self::KeyId(_) | Self::OtherKey { .. } | Self::Randomness(_) | Self::NoKey(_) | Self::Kms(_) => true,
+            Self::Store { source } => source.is_retryable(),
             Self::Tampered | Self::Malformed => false,
         }
     }
@@ -231,23 +255,65 @@ impl Retryable for VaultError {
             Self::Tampered => "vault_tampered",
             Self::Malformed => "vault_malformed",
             Self::Randomness(_) => "vault_randomness",
+            Self::NoKey(_) => "vault_no_key",
+            Self::Store { source } => source.code(),
+            Self::Kms(_) => "vault_kms",
         }
     }
 }
 
-/// Seals and opens secrets under one key.
+/// Seals and opens secrets.
 #[derive(Clone)]
-pub struct Vault {
-    key_id: String,
-    cipher: Aes256Gcm,
+pub struct Vault(Arc<Keys>);
+
+/// Where a vault's keys come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// The environment of one machine.
+    Master(Vault),
+    /// KMS, which wraps them with this key.
+    Kms(String),
 }
 
-/// Prints the key's name.
-impl fmt::Debug for Vault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("key_id", &self.key_id).finish_non_exhaustive()
+impl KeySource {
+    /// The vault.
+    #[must_use]
+    pub fn vault(self, aws: &Aws, store: &Store) -> Vault {
+        match self {
+            Self::Master(it) => it,
+            Self::Kms(key) => Vault::wrapped(Kms::new(aws.kms(), key), store.clone()),
+        }
     }
 }
+
+/// The keys, or how to come by them.
+enum Keys {
+    /// One key, from the environment.
+    One { id: String, cipher: Arc<Aes256Gcm> },
+    /// Data keys that KMS has wrapped.
+    Wrapped(DataKeys),
+}
+
+/// Data keys, wrapped in the store, and those that were unwrapped here.
+struct DataKeys {
+    kms: Kms,
+    store: Store,
+    unwrapped: Mutex<HashMap<String, Arc<Aes256Gcm>>>,
+}
+
+/// Prints where the keys come from.
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = match &*self.0 {
+            Keys::One { id, .. } => id.as_str(),
+            Keys::Wrapped(_) => "wrapped by KMS",
+        };
+        f.debug_struct("Vault").field("keys", &keys).finish_non_exhaustive()
+    }
+}
+
+/// A data key is used for this long; then a new one seals, and the old one opens what it has sealed.
+const PERIOD_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
 
 impl Vault {
     /// With a key of 32 bytes in standard base64, and the name under which it is known.
@@ -259,35 +325,102 @@ impl Vault {
             return Err(VaultError::KeyId(key_id.to_owned()));
         }
         let key = Zeroizing::new(STANDARD.decode(master_key.expose().trim()).map_err(|_| VaultError::MasterKey)?);
-        let cipher = Aes256Gcm::new_from_slice(&key).map_err(|_| VaultError::MasterKey)?;
-        Ok(Self { key_id: key_id.to_owned(), cipher })
+        Ok(Self(Arc::new(Keys::One { id: key_id.to_owned(), cipher: cipher(&key)? })))
     }
 
-    /// Seals a secret for its owner and field, with a new random nonce each time.
+    /// With data keys that this key of KMS wraps and the store keeps.
+    #[must_use]
+    pub fn wrapped(kms: Kms, store: Store) -> Self {
+        Self(Arc::new(Keys::Wrapped(DataKeys { kms, store, unwrapped: Mutex::default() })))
+    }
+
+    /// Seals a secret for its owner and field, under the key of `now`, with a new random nonce each time.
     ///
     /// # Errors
-    /// When the operating system gives no randomness.
-    pub fn seal(&self, secret: &Secret, field: &AdditionalData) -> Result<Sealed, VaultError> {
+    /// When there is no key, or the operating system gives no randomness.
+    pub async fn seal(&self, secret: &Secret, field: &AdditionalData, now: Timestamp) -> Result<Sealed, VaultError> {
+        let (key_id, cipher) = match &*self.0 {
+            Keys::One { id, cipher } => (id.clone(), cipher.clone()),
+            Keys::Wrapped(keys) => {
+                let id = format!("data-{}", now.as_millis().div_euclid(PERIOD_MS));
+                // Rare, and large: what is not boxed makes every future that opens a secret as large.
+                let cipher = Box::pin(keys.current(&id)).await?;
+                (id, cipher)
+            }
+        };
         let nonce = Nonce::<U12>::try_generate().map_err(|source| VaultError::Randomness(Box::new(source)))?;
-        let payload = Payload { msg: secret.expose().as_bytes(), aad: &field.bytes(&self.key_id) };
-        let ciphertext = self.cipher.encrypt(&nonce, payload).expect("a secret is far shorter than GCM's 64 GiB");
-        Ok(Sealed { key_id: self.key_id.clone(), bytes: [nonce.as_slice(), &ciphertext].concat() })
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: &field.bytes(&key_id) };
+        let ciphertext = cipher.encrypt(&nonce, payload).expect("a secret is far shorter than GCM's 64 GiB");
+        Ok(Sealed { key_id, bytes: [nonce.as_slice(), &ciphertext].concat() })
+    }
+
+    /// Seals a secret if there is one.
+    ///
+    /// # Errors
+    /// As [`Vault::seal`].
+    pub async fn seal_any(&self, secret: Option<&Secret>, field: &AdditionalData, now: Timestamp) -> Result<Option<Sealed>, VaultError> {
+        match secret {
+            Some(it) => self.seal(it, field, now).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Opens what was sealed for this owner and field.
     ///
     /// # Errors
-    /// When it was sealed under another key, or is not what was sealed.
-    pub fn open(&self, sealed: &Sealed, field: &AdditionalData) -> Result<Secret, VaultError> {
-        if sealed.key_id != self.key_id {
-            return Err(VaultError::OtherKey { sealed_under: sealed.key_id.clone(), held: self.key_id.clone() });
-        }
+    /// When its key is not to be had, or it is not what was sealed.
+    pub async fn open(&self, sealed: &Sealed, field: &AdditionalData) -> Result<Secret, VaultError> {
+        let cipher = match &*self.0 {
+            Keys::One { id, cipher } if *id == sealed.key_id => cipher.clone(),
+            Keys::One { id, .. } => return Err(VaultError::OtherKey { sealed_under: sealed.key_id.clone(), held: id.clone() }),
+            Keys::Wrapped(keys) => Box::pin(keys.named(&sealed.key_id)).await?.ok_or_else(|| VaultError::NoKey(sealed.key_id.clone()))?,
+        };
         let (nonce, ciphertext) = sealed.bytes.split_first_chunk::<NONCE_BYTES>().ok_or(VaultError::Malformed)?;
-        let payload = Payload { msg: ciphertext, aad: &field.bytes(&self.key_id) };
-        let text = self.cipher.decrypt(&Nonce::<U12>::from(*nonce), payload).map_err(|_| VaultError::Tampered)?;
+        let payload = Payload { msg: ciphertext, aad: &field.bytes(&sealed.key_id) };
+        let text = cipher.decrypt(&Nonce::<U12>::from(*nonce), payload).map_err(|_| VaultError::Tampered)?;
         // Only texts are sealed, so what the tag vouches for is a text.
         String::from_utf8(text).map(Secret::new).map_err(|_| VaultError::Tampered)
     }
+
+    /// Opens a sealed secret if there is one.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub async fn open_any(&self, sealed: Option<&Sealed>, field: &AdditionalData) -> Result<Option<Secret>, VaultError> {
+        match sealed {
+            Some(it) => self.open(it, field).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl DataKeys {
+    /// The key of this name, if it is kept.
+    async fn named(&self, id: &str) -> Result<Option<Arc<Aes256Gcm>>, VaultError> {
+        let known = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(wrapped) = self.store.data_key(id).await? else { return Ok(None) };
+        let wrapped = STANDARD.decode(wrapped).map_err(|_| VaultError::Malformed)?;
+        let cipher = cipher(&self.kms.unwrap(id, wrapped).await?)?;
+        self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), cipher.clone());
+        Ok(Some(cipher))
+    }
+
+    /// The key of this name, made if there is none. Of several that are made at once one is kept, and all take that.
+    async fn current(&self, id: &str) -> Result<Arc<Aes256Gcm>, VaultError> {
+        if let Some(it) = self.named(id).await? {
+            return Ok(it);
+        }
+        let wrapped = self.kms.new_data_key(id).await?;
+        self.store.keep_data_key(id, &STANDARD.encode(wrapped)).await?;
+        self.named(id).await?.ok_or_else(|| VaultError::NoKey(id.to_owned()))
+    }
+}
+
+fn cipher(key: &[u8]) -> Result<Arc<Aes256Gcm>, VaultError> {
+    Aes256Gcm::new_from_slice(key).map(Arc::new).map_err(|_| VaultError::MasterKey)
 }
 
 fn is_key_id(text: &str) -> bool {
@@ -296,11 +429,21 @@ fn is_key_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use futures::executor::block_on;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn vault(key_id: &str, key: u8) -> Vault {
         Vault::new(key_id, &Secret::new(STANDARD.encode([key; 32]))).expect("a good key")
+    }
+
+    fn seal(vault: &Vault, text: &str, field: &AdditionalData) -> Sealed {
+        block_on(vault.seal(&Secret::new(text), field, Timestamp::default())).expect("seals")
+    }
+
+    fn open(vault: &Vault, sealed: &Sealed, field: &AdditionalData) -> Result<Secret, VaultError> {
+        block_on(vault.open(sealed, field))
     }
 
     fn field() -> AdditionalData {
@@ -311,33 +454,33 @@ mod tests {
         #[test]
         fn what_is_sealed_opens_also_after_storage(text in any::<String>(), key in any::<u8>()) {
             let vault = vault("local", key);
-            let sealed = vault.seal(&Secret::new(text.clone()), &field()).expect("seals");
+            let sealed = seal(&vault, &text, &field());
             let stored = serde_json::to_string(&sealed).expect("stores");
             let read: Sealed = serde_json::from_str(&stored).expect("reads");
-            let opened = vault.open(&read, &field()).expect("opens");
+            let opened = open(&vault, &read, &field()).expect("opens");
             prop_assert_eq!(opened.expose(), text);
         }
 
         #[test]
         fn any_flipped_bit_is_noticed(text in any::<String>(), position in any::<prop::sample::Index>(), bit in 0_u32..8) {
             let vault = vault("local", 7);
-            let mut sealed = vault.seal(&Secret::new(text), &field()).expect("seals");
+            let mut sealed = seal(&vault, &text, &field());
             let position = position.index(sealed.bytes.len());
             sealed.bytes[position] ^= 1_u8 << bit;
-            prop_assert!(matches!(vault.open(&sealed, &field()), Err(VaultError::Tampered)));
+            prop_assert!(matches!(open(&vault, &sealed, &field()), Err(VaultError::Tampered)));
         }
 
         #[test]
         fn another_owner_or_field_does_not_open(owner in any::<String>(), other in any::<String>()) {
             prop_assume!(owner != other);
             let vault = vault("local", 7);
-            let sealed = vault.seal(&Secret::new("x"), &AdditionalData::of_connection(&owner, "token")).expect("seals");
+            let sealed = seal(&vault, "x", &AdditionalData::of_connection(&owner, "token"));
             for wrong in [
                 AdditionalData::of_connection(&other, "token"),
                 AdditionalData::of_connection(&owner, "app_secret"),
                 AdditionalData::of_app(&owner, "token"),
             ] {
-                prop_assert!(matches!(vault.open(&sealed, &wrong), Err(VaultError::Tampered)));
+                prop_assert!(matches!(open(&vault, &sealed, &wrong), Err(VaultError::Tampered)));
             }
         }
 
@@ -367,17 +510,16 @@ mod tests {
     #[test]
     fn a_nonce_is_never_used_twice() {
         let vault = vault("local", 7);
-        let sealed: std::collections::HashSet<String> =
-            (0..100).map(|_| vault.seal(&Secret::new("same"), &field()).expect("seals").to_string()).collect();
+        let sealed: std::collections::HashSet<String> = (0..100).map(|_| seal(&vault, "same", &field()).to_string()).collect();
         assert_eq!(sealed.len(), 100);
     }
 
     #[test]
     fn another_key_is_told_by_its_name_or_noticed() {
-        let sealed = vault("2026-11", 1).seal(&Secret::new("x"), &field()).expect("seals");
-        let error = vault("2026-12", 2).open(&sealed, &field()).expect_err("another key");
+        let sealed = seal(&vault("2026-11", 1), "x", &field());
+        let error = open(&vault("2026-12", 2), &sealed, &field()).expect_err("another key");
         assert_eq!(error.to_string(), "sealed under key `2026-11`, and the vault holds `2026-12`");
-        assert!(matches!(vault("2026-11", 2).open(&sealed, &field()), Err(VaultError::Tampered)));
+        assert!(matches!(open(&vault("2026-11", 2), &sealed, &field()), Err(VaultError::Tampered)));
     }
 
     #[test]
@@ -416,8 +558,8 @@ mod tests {
     fn nothing_prints_a_secret() {
         let secret = Secret::new("example-token-0123456789");
         let vault = vault("local", b'k');
-        let sealed = vault.seal(&secret, &field()).expect("seals");
+        let sealed = seal(&vault, secret.expose(), &field());
         assert_eq!(format!("{secret:?} {sealed:?}"), "Secret(…) Sealed(v1.local.…)");
-        assert_eq!(format!("{vault:?}"), "Vault { key_id: \"local\", .. }");
+        assert_eq!(format!("{vault:?}"), "Vault { keys: \"local\", .. }");
     }
 }

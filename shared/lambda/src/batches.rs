@@ -513,6 +513,7 @@ mod tests {
             session_token: None,
             endpoint_url_dynamodb: Some("http://127.0.0.1:9".into()),
             endpoint_url_sqs: Some("http://127.0.0.1:9".into()),
+            endpoint_url_kms: None,
         });
         Queues::new(aws.sqs(), channel::queues::QueueUrls::new())
     }

@@ -108,7 +108,8 @@ impl Environment {
             secret_access_key: secret_access_key?,
             session_token: self.optional("AWS_SESSION_TOKEN"),
             endpoint_url_dynamodb: self.optional("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| everywhere.clone()),
-            endpoint_url_sqs: self.optional("AWS_ENDPOINT_URL_SQS").or(everywhere),
+            endpoint_url_sqs: self.optional("AWS_ENDPOINT_URL_SQS").or_else(|| everywhere.clone()),
+            endpoint_url_kms: self.optional("AWS_ENDPOINT_URL_KMS").or(everywhere),
         })
     }
 
@@ -120,14 +121,16 @@ impl Environment {
         Some(channel::store::Tables { config: config?, conversations: conversations?, messages: messages? })
     }
 
-    /// The vault under `MASTER_KEY`: 32 bytes in base64.
-    pub fn vault(&mut self) -> Option<channel::vault::Vault> {
-        let key: channel::vault::Secret = self.parsed("MASTER_KEY")?;
-        let vault = channel::vault::Vault::new(channel::vault::MASTER_KEY_ID, &key).ok();
+    /// Where the vault's keys come from: `KMS_KEY` names the key that wraps them. On one machine `MASTER_KEY`, 32 bytes in base64, is the key.
+    pub fn vault(&mut self) -> Option<channel::vault::KeySource> {
+        let Some(key) = self.optional("MASTER_KEY") else {
+            return self.required("KMS_KEY").map(channel::vault::KeySource::Kms);
+        };
+        let vault = channel::vault::Vault::new(channel::vault::MASTER_KEY_ID, &channel::vault::Secret::new(key)).ok();
         if vault.is_none() {
             self.malformed("MASTER_KEY");
         }
-        vault
+        vault.map(channel::vault::KeySource::Master)
     }
 
     /// Is this a stack on one machine? Only there SQS has an endpoint of its own, and only there others may be reached on this machine.

@@ -17,12 +17,12 @@ use futures::future::join_all;
 use super::{Difference, Engines};
 
 /// A table of the contract's own.
-struct Table<'a> {
+pub(super) struct Table<'a> {
     engines: &'a Engines,
     name: &'static str,
 }
 
-fn text(value: &str) -> AttributeValue {
+pub(super) fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
@@ -31,7 +31,7 @@ fn count(value: usize) -> AttributeValue {
 }
 
 impl<'a> Table<'a> {
-    async fn create(engines: &'a Engines, name: &'static str) -> Self {
+    pub(super) async fn create(engines: &'a Engines, name: &'static str) -> Self {
         let attribute = |name: &str| {
             let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
             attribute.build().expect("is complete")

@@ -81,6 +81,12 @@ impl Ministack {
         aws_sdk_sqs::Client::from_conf(config.endpoint_url(&self.endpoint).http_client(http_client()).build())
     }
 
+    pub(super) fn kms(&self) -> aws_sdk_kms::Config {
+        let config = aws_sdk_kms::Config::builder().behavior_version(BehaviorVersion::latest());
+        let config = config.region(Region::new(REGION)).credentials_provider(credentials());
+        config.endpoint_url(&self.endpoint).http_client(http_client()).build()
+    }
+
     /// Maps a queue to a function whose invocations go to `url`.
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html>
     pub(super) async fn map(&self, queue: &str, url: &str) {

@@ -668,7 +668,7 @@ async fn who_signs_in_with_meta_has_a_connection_that_runs_and_its_new_numbers_r
     assert_eq!((number.registered, number.registrations_ms.len()), (true, 1));
     let stored = world.store.connection(id).await.expect("answers").expect("there");
     let field = channel::vault::AdditionalData::of_number(NEW_NUMBER, "pin");
-    let pin = vault().open(&stored.pins[&number_id(NEW_NUMBER)], &field).expect("opens");
+    let pin = vault().open(&stored.pins[&number_id(NEW_NUMBER)], &field).await.expect("opens");
     assert_eq!(number.pin.as_deref(), Some(pin.expose()), "the PIN is kept");
     connections::stop(&world.store, &world.queues, id, world.now()).await.expect("answers");
     assert_eq!(started(&world, id).await, State::Running);

@@ -599,7 +599,7 @@ impl World {
     /// The app's secret is replaced; the old one is accepted beside it.
     pub async fn rotate_app_secret(&self, secret: &str) {
         let app = AppId::parse(APP).expect("an id");
-        let sealed = self.vault.seal(&Secret::new(secret), &AdditionalData::of_app(APP, "secret")).expect("randomness");
+        let sealed = self.vault.seal(&Secret::new(secret), &AdditionalData::of_app(APP, "secret"), self.now()).await.expect("randomness");
         let overlap = Duration::from_hours(24);
         let rotated = self.store.change_app(&app, |it| it.rotated(sealed.clone(), overlap, self.now())).await;
         assert!(rotated.expect("the store answers").is_some(), "the app is there");

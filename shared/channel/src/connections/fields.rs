@@ -241,8 +241,8 @@ pub(crate) async fn create_as(
         file_days,
     };
     let stored = StoredConnection {
-        access_token: vault.seal(access_token, &of_connection(id, ACCESS_TOKEN))?,
-        pending_app_secret: app_secret.map(|it| vault.seal(it, &of_connection(id, APP_SECRET))).transpose()?,
+        access_token: vault.seal(access_token, &of_connection(id, ACCESS_TOKEN), now).await?,
+        pending_app_secret: vault.seal_any(app_secret, &of_connection(id, APP_SECRET), now).await?,
         replaces_callback: false,
         problem: None,
         pins: BTreeMap::new(),
@@ -288,16 +288,16 @@ pub async fn view(store: &Store, vault: &Vault, stored: &StoredConnection) -> Re
     let (connection, id) = (&stored.connection, &stored.connection.id);
     let masked = |secret: Secret| MaskedSecret { is_set: true, hint: secret.hint() };
     let app_secret = match (&stored.pending_app_secret, &connection.app) {
-        (Some(sealed), _) => masked(vault.open(sealed, &of_connection(id, APP_SECRET))?),
+        (Some(sealed), _) => masked(vault.open(sealed, &of_connection(id, APP_SECRET)).await?),
         (None, Some(app)) => match store.app(app).await?.filter(|it| it.is_of_tenant(&connection.tenant)).and_then(|it| it.secret) {
-            Some(sealed) => masked(vault.open(&sealed, &AdditionalData::of_app(app.as_str(), "secret"))?),
+            Some(sealed) => masked(vault.open(&sealed, &AdditionalData::of_app(app.as_str(), "secret")).await?),
             None => MaskedSecret::default(),
         },
         (None, None) => MaskedSecret::default(),
     };
     Ok(ConnectionView {
         connection: connection.clone(),
-        access_token: masked(vault.open(&stored.access_token, &of_connection(id, ACCESS_TOKEN))?),
+        access_token: masked(vault.open(&stored.access_token, &of_connection(id, ACCESS_TOKEN)).await?),
         app_secret,
         app_secret_is_pending: stored.pending_app_secret.is_some(),
         problem: stored.problem.clone(),
@@ -323,7 +323,7 @@ pub async fn edit(
     if version.is_some_and(|it| it != before.version) {
         return Ok(Edited::Moved);
     }
-    let next = match changed(vault, &before, edit)? {
+    let next = match changed(vault, &before, edit, now).await? {
         Ok(next) => next,
         Err(problems) => return Ok(Edited::Invalid(problems)),
     };
@@ -345,10 +345,11 @@ pub async fn edit(
 }
 
 /// The connection with its changes, or what cannot be so.
-fn changed(
+async fn changed(
     vault: &Vault,
     before: &StoredConnection,
     edit: &ConnectionEdit,
+    now: Timestamp,
 ) -> Result<Result<StoredConnection, Vec<FieldProblem>>, ConnectionError> {
     let mut next = before.clone();
     let mut problems = Problems::default();
@@ -378,11 +379,11 @@ fn changed(
     connection.message_days = problems.message_days(edit.message_days).or(connection.message_days);
     connection.file_days = problems.file_days(edit.file_days).or(connection.file_days);
     if let Some(it) = problems.secret(Field::AccessToken, edit.access_token.as_ref()) {
-        next.access_token = vault.seal(it, &of_connection(&connection.id, ACCESS_TOKEN))?;
+        next.access_token = vault.seal(it, &of_connection(&connection.id, ACCESS_TOKEN), now).await?;
         connection.token_generation += 1;
     }
     if let Some(it) = problems.secret(Field::AppSecret, edit.app_secret.as_ref()) {
-        next.pending_app_secret = Some(vault.seal(it, &of_connection(&connection.id, APP_SECRET))?);
+        next.pending_app_secret = Some(vault.seal(it, &of_connection(&connection.id, APP_SECRET), now).await?);
         if connection.app.is_none() && !problems.concern(Field::App) {
             problems.missing(Field::App, "Enter the App ID that the App secret belongs to.");
         }

@@ -41,7 +41,7 @@ pub async fn webhook(
     let connection = &stored.connection;
     let Some(id) = connection.app.clone() else { return Ok(None) };
     let verify_token = match store.app(&id).await?.filter(|it| it.is_of_tenant(&connection.tenant)) {
-        Some(it) => Some(vault.open(&it.verify_token, &AdditionalData::of_app(id.as_str(), "verify_token"))?),
+        Some(it) => Some(vault.open(&it.verify_token, &AdditionalData::of_app(id.as_str(), "verify_token")).await?),
         None => None,
     };
     Ok(Some(WebhookSetUp { callback: callback(webhook_url, &id), app: id, verify_token, fields: &FIELDS }))

@@ -55,6 +55,11 @@ pub(crate) fn watched_in(shard: u8) -> String {
     format!("WATCHED#{shard}")
 }
 
+/// A key under which secrets are sealed.
+pub(crate) fn data_key(id: &str) -> Key {
+    Key::new(Table::Config, format!("DATA_KEY#{id}"), "META")
+}
+
 /// What the last check of a connection read.
 pub(crate) fn checked(id: &ConnectionId) -> Key {
     Key::new(Table::Config, format!("CONNECTION#{id}"), "CHECKED")

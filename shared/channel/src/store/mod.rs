@@ -8,6 +8,7 @@ mod checks;
 mod claims;
 mod config;
 mod conversations;
+mod data_keys;
 mod dynamo;
 mod erasures;
 mod idempotency;
