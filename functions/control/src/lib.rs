@@ -30,14 +30,13 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
-use channel::aws::Aws;
-use channel::queues::{Queue, QueueUrls, Queues};
+use channel::queues::{Queue, Queues};
 use channel::signup::ServerApp;
-use channel::store::{Store, Tables};
+use channel::store::Store;
 use channel::vault::{KeySource, Secret, Vault};
 use domain::ids::{AppId, TenantId};
 use domain::time::Timestamp;
-use lambda::configuration::{Environment, Misconfigured};
+use lambda::configuration::{Environment, Installation, Misconfigured};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use schemars::SchemaGenerator;
 use serde_json::Value;
@@ -57,11 +56,8 @@ const META_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 
 /// What the function is told by its environment.
 pub struct Config {
-    /// From which severity on it logs.
-    pub log_level: tracing::Level,
-    aws: channel::aws::Environment,
-    tables: Tables,
-    queues: QueueUrls,
+    /// What every function is told.
+    pub installation: Installation,
     vault: KeySource,
     graph: Settings,
     webhook_url: String,
@@ -75,29 +71,17 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
-        let log_level = environment.log_level();
-        let aws = environment.aws();
         let tables = environment.tables();
-        let replies = environment.required("QUEUE_REPLIES");
-        let template_sends = environment.required("QUEUE_TEMPLATE_SENDS");
-        let probes = environment.required("QUEUE_PROBES");
-        let events = environment.required("QUEUE_EVENTS");
+        let sends = [Queue::Replies, Queue::TemplateSends, Queue::Probes, Queue::Events];
+        let installation = environment.installation(tables, None, &sends);
         let vault = environment.vault();
         let graph = environment.graph();
         let webhook_url = environment.required("WEBHOOK_URL");
         let server_app = server_app(&mut environment);
         let access = access(&mut environment);
         environment.finish(|| {
-            let queues = QueueUrls::new()
-                .with(Queue::Replies, replies?)
-                .with(Queue::TemplateSends, template_sends?)
-                .with(Queue::Probes, probes?)
-                .with(Queue::Events, events?);
             Some(Self {
-                log_level: log_level?,
-                aws: aws?,
-                tables: tables?,
-                queues,
+                installation: installation?,
                 vault: vault?,
                 graph: graph?,
                 webhook_url: webhook_url?,
@@ -165,15 +149,14 @@ impl Handles {
     /// # Errors
     /// [`SettingsError`] if the Graph API's address or version cannot be.
     pub fn new(config: Config) -> Result<Self, SettingsError> {
-        let aws = Aws::new(config.aws);
+        let (aws, store, queues) = config.installation.connect();
         let meta = Meta {
             graph: Graph::new(&Settings { timeout: META_ANSWERS_WITHIN, ..config.graph })?,
             webhook_url: config.webhook_url,
             server_app: config.server_app,
         };
-        let store = Store::over(&aws, config.tables);
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, meta, config.access))
+        Ok(Self::over(store, queues, vault, meta, config.access))
     }
 
     /// Over a store, queues, a vault, Meta, and what callers prove themselves by.

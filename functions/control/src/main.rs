@@ -7,7 +7,7 @@ use lambda_http::{Error, Request, RequestExt as _, service_fn};
 
 fn main() -> anyhow::Result<()> {
     let config = Config::read(Environment::of_process())?;
-    lambda::run::observe("control", config.log_level);
+    lambda::run::observe("control", config.installation.log_level);
     let router = router(Handles::new(config)?);
     let router = &router;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

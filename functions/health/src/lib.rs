@@ -4,30 +4,26 @@
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use channel::aws::Aws;
 use channel::checks::CheckSettings;
 use channel::counts::Counts;
 use channel::directory::Directory;
 use channel::health::{Health, Turns};
 use channel::jobs::Probe;
-use channel::queues::{Queue, QueueUrls, Queues};
+use channel::queues::{Queue, Queues};
 use channel::redelivery::Retryable as _;
-use channel::store::{Store, Tables};
+use channel::store::Store;
 use channel::vault::{KeySource, Vault};
 use channel::watch;
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
-use lambda::configuration::{Environment, Misconfigured};
+use lambda::configuration::{Environment, Installation, Misconfigured};
 use meta::graph::{Graph, Settings, SettingsError};
 use serde::Deserialize;
 
 /// What the function is told by its environment.
 pub struct Config {
-    /// From which severity on it logs.
-    pub log_level: tracing::Level,
-    aws: channel::aws::Environment,
-    tables: Tables,
-    queues: QueueUrls,
+    /// What every function is told.
+    pub installation: Installation,
     vault: KeySource,
     graph: Settings,
     checks: CheckSettings,
@@ -39,26 +35,19 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
-        let log_level = environment.log_level();
-        let aws = environment.aws();
         let tables = environment.tables();
-        let probes = environment.required("QUEUE_PROBES");
-        let dead_letters = environment.required("DEAD_LETTERS_PROBES");
-        let turns = environment.required("QUEUE_TURNS");
-        let events = environment.required("QUEUE_EVENTS");
+        let installation = environment.installation(tables, Some(Queue::Probes), &[Queue::Turns, Queue::Events]);
         let vault = environment.vault();
         let graph = environment.graph();
         let webhook_url = environment.required("WEBHOOK_URL");
         let overlap_hours = environment.parsed_or("APP_SECRET_OVERLAP_HOURS", 24_u32);
         environment.finish(|| {
-            let queues = QueueUrls::new()
-                .with(Queue::Probes, probes?)
-                .with_dead_letters(Queue::Probes, dead_letters?)
-                .with(Queue::Turns, turns?)
-                .with(Queue::Events, events?);
-            let secret_overlap = Duration::from_hours(u64::from(overlap_hours?));
-            let checks = CheckSettings { webhook_url: webhook_url?, secret_overlap };
-            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph: graph?, checks })
+            Some(Self {
+                installation: installation?,
+                vault: vault?,
+                graph: graph?,
+                checks: CheckSettings { webhook_url: webhook_url?, secret_overlap: Duration::from_hours(u64::from(overlap_hours?)) },
+            })
         })
     }
 }
@@ -79,11 +68,10 @@ impl Handles {
     /// # Errors
     /// [`SettingsError`] if the Graph API's address or version cannot be.
     pub fn new(config: Config) -> Result<Self, SettingsError> {
-        let aws = Aws::new(config.aws);
+        let (aws, store, queues) = config.installation.connect();
         let graph = Graph::new(&config.graph)?;
-        let store = Store::over(&aws, config.tables);
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, graph, config.checks))
+        Ok(Self::over(store, queues, vault, graph, config.checks))
     }
 
     /// Over a store, queues, a vault and the Graph API.

@@ -1,24 +1,20 @@
 //! `inbound.fifo`: keeps what customers wrote once, opens the window, hands the turn over.
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use channel::aws::Aws;
 use channel::counts::Counts;
 use channel::directory::Owners;
 use channel::inbound::receive;
 use channel::jobs::Written;
-use channel::queues::{Queue, QueueUrls, Queues};
-use channel::store::{Store, Tables};
+use channel::queues::{Queue, Queues};
+use channel::store::Store;
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
-use lambda::configuration::{Environment, Misconfigured};
+use lambda::configuration::{Environment, Installation, Misconfigured};
 
 /// What the function is told by its environment.
 pub struct Config {
-    /// From which severity on it logs.
-    pub log_level: tracing::Level,
-    aws: channel::aws::Environment,
-    tables: Tables,
-    queues: QueueUrls,
+    /// What every function is told.
+    pub installation: Installation,
 }
 
 impl Config {
@@ -27,21 +23,9 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
-        let log_level = environment.log_level();
-        let aws = environment.aws();
         let tables = environment.tables();
-        let inbound = environment.required("QUEUE_INBOUND");
-        let dead_letters = environment.required("DEAD_LETTERS_INBOUND");
-        let turns = environment.required("QUEUE_TURNS");
-        let events = environment.required("QUEUE_EVENTS");
-        environment.finish(|| {
-            let queues = QueueUrls::new()
-                .with(Queue::Inbound, inbound?)
-                .with_dead_letters(Queue::Inbound, dead_letters?)
-                .with(Queue::Turns, turns?)
-                .with(Queue::Events, events?);
-            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues })
-        })
+        let installation = environment.installation(tables, Some(Queue::Inbound), &[Queue::Turns, Queue::Events]);
+        environment.finish(|| Some(Self { installation: installation? }))
     }
 }
 
@@ -56,8 +40,8 @@ impl Handles {
     /// Builds them, once.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let aws = Aws::new(config.aws);
-        Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues))
+        let (_, store, queues) = config.installation.connect();
+        Self::over(store, queues)
     }
 
     /// Over a store and queues.

@@ -1,26 +1,22 @@
 //! `replies.fifo`: sends an agent's or a person's free-form reply if the window allows.
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use channel::aws::Aws;
 use channel::counts::Counts;
 use channel::directory::Directory;
 use channel::jobs::Reply;
-use channel::queues::{Queue, QueueUrls, Queues};
+use channel::queues::{Queue, Queues};
 use channel::replies::Replies;
-use channel::store::{Store, Tables};
+use channel::store::Store;
 use channel::vault::{KeySource, Vault};
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
-use lambda::configuration::{Environment, Misconfigured};
+use lambda::configuration::{Environment, Installation, Misconfigured};
 use meta::graph::{Graph, Settings, SettingsError};
 
 /// What the function is told by its environment.
 pub struct Config {
-    /// From which severity on it logs.
-    pub log_level: tracing::Level,
-    aws: channel::aws::Environment,
-    tables: Tables,
-    queues: QueueUrls,
+    /// What every function is told.
+    pub installation: Installation,
     vault: KeySource,
     graph: Settings,
 }
@@ -31,23 +27,11 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
-        let log_level = environment.log_level();
-        let aws = environment.aws();
         let tables = environment.tables();
-        let replies = environment.required("QUEUE_REPLIES");
-        let dead_letters = environment.required("DEAD_LETTERS_REPLIES");
-        let events = environment.required("QUEUE_EVENTS");
-        let probes = environment.required("QUEUE_PROBES");
+        let installation = environment.installation(tables, Some(Queue::Replies), &[Queue::Events, Queue::Probes]);
         let vault = environment.vault();
         let graph = environment.graph();
-        environment.finish(|| {
-            let queues = QueueUrls::new()
-                .with(Queue::Replies, replies?)
-                .with_dead_letters(Queue::Replies, dead_letters?)
-                .with(Queue::Events, events?)
-                .with(Queue::Probes, probes?);
-            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph: graph? })
-        })
+        environment.finish(|| Some(Self { installation: installation?, vault: vault?, graph: graph? }))
     }
 }
 
@@ -65,11 +49,10 @@ impl Handles {
     /// # Errors
     /// [`SettingsError`] if the Graph API's address or version cannot be.
     pub fn new(config: Config) -> Result<Self, SettingsError> {
-        let aws = Aws::new(config.aws);
+        let (aws, store, queues) = config.installation.connect();
         let graph = Graph::new(&config.graph)?;
-        let store = Store::over(&aws, config.tables);
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, graph))
+        Ok(Self::over(store, queues, vault, graph))
     }
 
     /// Over a store, queues, a vault and the Graph API.

@@ -1,24 +1,20 @@
 //! `statuses`: merges what Meta says of our messages.
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use channel::aws::Aws;
 use channel::counts::Counts;
 use channel::directory::Owners;
 use channel::jobs::Told;
-use channel::queues::{Queue, QueueUrls, Queues};
+use channel::queues::{Queue, Queues};
 use channel::statuses::Statuses;
-use channel::store::{Store, Tables};
+use channel::store::Store;
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
-use lambda::configuration::{Environment, Misconfigured};
+use lambda::configuration::{Environment, Installation, Misconfigured};
 
 /// What the function is told by its environment.
 pub struct Config {
-    /// From which severity on it logs.
-    pub log_level: tracing::Level,
-    aws: channel::aws::Environment,
-    tables: Tables,
-    queues: QueueUrls,
+    /// What every function is told.
+    pub installation: Installation,
 }
 
 impl Config {
@@ -27,21 +23,9 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
-        let log_level = environment.log_level();
-        let aws = environment.aws();
         let tables = environment.tables();
-        let statuses = environment.required("QUEUE_STATUSES");
-        let dead_letters = environment.required("DEAD_LETTERS_STATUSES");
-        let events = environment.required("QUEUE_EVENTS");
-        let probes = environment.required("QUEUE_PROBES");
-        environment.finish(|| {
-            let queues = QueueUrls::new()
-                .with(Queue::Statuses, statuses?)
-                .with_dead_letters(Queue::Statuses, dead_letters?)
-                .with(Queue::Events, events?)
-                .with(Queue::Probes, probes?);
-            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues })
-        })
+        let installation = environment.installation(tables, Some(Queue::Statuses), &[Queue::Events, Queue::Probes]);
+        environment.finish(|| Some(Self { installation: installation? }))
     }
 }
 
@@ -56,8 +40,8 @@ impl Handles {
     /// Builds them, once.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let aws = Aws::new(config.aws);
-        Self::over(Store::over(&aws, config.tables), Queues::new(aws.sqs(), config.queues))
+        let (_, store, queues) = config.installation.connect();
+        Self::over(store, queues)
     }
 
     /// Over a store and queues.

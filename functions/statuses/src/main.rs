@@ -6,7 +6,7 @@ use statuses::{Config, Handles, handle};
 
 fn main() -> anyhow::Result<()> {
     let config = Config::read(Environment::of_process())?;
-    lambda::run::observe("statuses", config.log_level);
+    lambda::run::observe("statuses", config.installation.log_level);
     let handles = Handles::new(config);
     lambda::run::serve(async |event, deadline| handle(&handles, event, Timestamp::from_millis(lambda::run::now()), deadline).await)?;
     Ok(())

@@ -15,30 +15,26 @@
 //! That the handle refuses free text is shown at [`TemplateGraph`].
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use channel::aws::Aws;
 use channel::catalogue::Catalogue;
 use channel::clock::Clock;
 use channel::counts::Counts;
 use channel::directory::Directory;
 use channel::leases::Leases;
-use channel::queues::{Queue, QueueUrls, Queues};
-use channel::store::{Store, Tables};
+use channel::queues::{Queue, Queues};
+use channel::store::Store;
 use channel::templates::{TemplateGraph, Templates};
 use channel::vault::{KeySource, Vault};
 use channel::{GraphSettings, GraphSettingsError};
 use lambda::batches::Deadline;
-use lambda::configuration::{Environment, Misconfigured};
+use lambda::configuration::{Environment, Installation, Misconfigured};
 
 /// Which part of a number's throughput campaigns may use, if nothing else is said: a quarter is left for replies and for what comes in.
 const SHARE: f64 = 0.75;
 
 /// What the function is told by its environment.
 pub struct Config {
-    /// From which severity on it logs.
-    pub log_level: tracing::Level,
-    aws: channel::aws::Environment,
-    tables: Tables,
-    queues: QueueUrls,
+    /// What every function is told.
+    pub installation: Installation,
     vault: KeySource,
     graph: GraphSettings,
     share: f64,
@@ -50,27 +46,15 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
-        let log_level = environment.log_level();
-        let aws = environment.aws();
         let tables = environment.tables();
-        let jobs = environment.required("QUEUE_TEMPLATE_SENDS");
-        let dead_letters = environment.required("DEAD_LETTERS_TEMPLATE_SENDS");
-        let events = environment.required("QUEUE_EVENTS");
-        let probes = environment.required("QUEUE_PROBES");
+        let installation = environment.installation(tables, Some(Queue::TemplateSends), &[Queue::Events, Queue::Probes]);
         let vault = environment.vault();
         let graph = environment.graph();
         let share = environment.parsed_or("CAMPAIGN_SHARE", SHARE);
         if share.is_some_and(|it| !(it > 0.0 && it <= 1.0)) {
             environment.malformed("CAMPAIGN_SHARE");
         }
-        environment.finish(|| {
-            let queues = QueueUrls::new()
-                .with(Queue::TemplateSends, jobs?)
-                .with_dead_letters(Queue::TemplateSends, dead_letters?)
-                .with(Queue::Events, events?)
-                .with(Queue::Probes, probes?);
-            Some(Self { log_level: log_level?, aws: aws?, tables: tables?, queues, vault: vault?, graph: graph?, share: share? })
-        })
+        environment.finish(|| Some(Self { installation: installation?, vault: vault?, graph: graph?, share: share? }))
     }
 }
 
@@ -91,11 +75,10 @@ impl Handles {
     /// # Errors
     /// If the Graph API's address or version cannot be.
     pub fn new(config: Config) -> Result<Self, GraphSettingsError> {
-        let aws = Aws::new(config.aws);
+        let (aws, store, queues) = config.installation.connect();
         let graph = TemplateGraph::new(&config.graph)?;
-        let store = Store::over(&aws, config.tables);
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, Queues::new(aws.sqs(), config.queues), vault, graph, config.share))
+        Ok(Self::over(store, queues, vault, graph, config.share))
     }
 
     /// Over a store, queues, a vault and the Graph API; campaigns use this share of a number's throughput.

@@ -1,15 +1,14 @@
 //! `/webhooks/{app_id}`: GET proves the subscription; POST verifies, takes apart, queues, and answers 200 when all is kept.
 
-use channel::aws::Aws;
 use channel::counts::Counts;
 use channel::directory::{Directory, Owners};
 use channel::ingest::{Answer, Ingest, IngestError, proves_subscription};
-use channel::queues::{Queue, QueueUrls, Queues};
+use channel::queues::{Queue, Queues};
 use channel::redelivery::Retryable as _;
 use channel::store::{Store, Tables};
 use channel::vault::{KeySource, Vault};
 use domain::time::Timestamp;
-use lambda::configuration::{Environment, Misconfigured};
+use lambda::configuration::{Environment, Installation, Misconfigured};
 use lambda_http::http::{Method, StatusCode, header};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 
@@ -18,11 +17,8 @@ const SIGNATURE: &str = "x-hub-signature-256";
 
 /// What the function is told by its environment.
 pub struct Config {
-    /// From which severity on it logs.
-    pub log_level: tracing::Level,
-    aws: channel::aws::Environment,
-    tables: Tables,
-    queues: QueueUrls,
+    /// What every function is told.
+    pub installation: Installation,
     vault: KeySource,
 }
 
@@ -32,24 +28,12 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
-        let log_level = environment.log_level();
-        let aws = environment.aws();
+        // The webhook reads the config, and no other table.
         let config = environment.required("TABLE_CONFIG");
-        let inbound = environment.required("QUEUE_INBOUND");
-        let statuses = environment.required("QUEUE_STATUSES");
-        let probes = environment.required("QUEUE_PROBES");
-        let quarantine = environment.required("QUEUE_QUARANTINE");
+        let tables = config.map(|config| Tables { config, conversations: String::new(), messages: String::new() });
+        let installation = environment.installation(tables, None, &[Queue::Inbound, Queue::Statuses, Queue::Probes, Queue::Quarantine]);
         let vault = environment.vault();
-        environment.finish(|| {
-            let queues = QueueUrls::new()
-                .with(Queue::Inbound, inbound?)
-                .with(Queue::Statuses, statuses?)
-                .with(Queue::Probes, probes?)
-                .with(Queue::Quarantine, quarantine?);
-            // The webhook reads the config, and no other table.
-            let tables = Tables { config: config?, conversations: String::new(), messages: String::new() };
-            Some(Self { log_level: log_level?, aws: aws?, tables, queues, vault: vault? })
-        })
+        environment.finish(|| Some(Self { installation: installation?, vault: vault? }))
     }
 }
 
@@ -64,10 +48,9 @@ impl Handles {
     /// Builds them, once.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let aws = Aws::new(config.aws);
-        let store = Store::over(&aws, config.tables);
+        let (aws, store, queues) = config.installation.connect();
         let vault = config.vault.vault(&aws, &store);
-        Self::over(store, Queues::new(aws.sqs(), config.queues), vault)
+        Self::over(store, queues, vault)
     }
 
     /// Over a store, queues and a vault.

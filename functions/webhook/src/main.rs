@@ -7,7 +7,7 @@ use webhook::{Config, Handles, handle};
 
 fn main() -> anyhow::Result<()> {
     let config = Config::read(Environment::of_process())?;
-    lambda::run::observe("webhook", config.log_level);
+    lambda::run::observe("webhook", config.installation.log_level);
     let handles = Handles::new(config);
     let handles = &handles;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

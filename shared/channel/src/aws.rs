@@ -62,6 +62,22 @@ impl fmt::Debug for Environment {
     }
 }
 
+/// The configuration of one service's client: each crate of the SDK has a builder of its own, and all are alike.
+macro_rules! configuration {
+    ($aws:ident, $sdk:ident, $endpoint_url:ident) => {{
+        let mut builder = $sdk::Config::builder();
+        builder.set_endpoint_url($aws.environment.$endpoint_url.clone());
+        builder
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new($aws.environment.region.clone()))
+            .credentials_provider($aws.credentials.clone())
+            .http_client($aws.http_client.clone())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts())
+            .build()
+    }};
+}
+
 /// The clients' common configuration. Build it once: clients from one `Aws` share their connections.
 #[derive(Clone, Debug)]
 pub struct Aws {
@@ -93,44 +109,17 @@ impl Aws {
 
     /// The configuration of a DynamoDB client.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Config {
-        let mut builder = aws_sdk_dynamodb::Config::builder();
-        builder.set_endpoint_url(self.environment.endpoint_url_dynamodb.clone());
-        builder
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.environment.region.clone()))
-            .credentials_provider(self.credentials.clone())
-            .http_client(self.http_client.clone())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts())
-            .build()
+        configuration!(self, aws_sdk_dynamodb, endpoint_url_dynamodb)
     }
 
     /// The configuration of an SQS client.
     pub fn sqs(&self) -> aws_sdk_sqs::Config {
-        let mut builder = aws_sdk_sqs::Config::builder();
-        builder.set_endpoint_url(self.environment.endpoint_url_sqs.clone());
-        builder
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.environment.region.clone()))
-            .credentials_provider(self.credentials.clone())
-            .http_client(self.http_client.clone())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts())
-            .build()
+        configuration!(self, aws_sdk_sqs, endpoint_url_sqs)
     }
 
     /// The configuration of a KMS client.
     pub fn kms(&self) -> aws_sdk_kms::Config {
-        let mut builder = aws_sdk_kms::Config::builder();
-        builder.set_endpoint_url(self.environment.endpoint_url_kms.clone());
-        builder
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.environment.region.clone()))
-            .credentials_provider(self.credentials.clone())
-            .http_client(self.http_client.clone())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts())
-            .build()
+        configuration!(self, aws_sdk_kms, endpoint_url_kms)
     }
 }
 

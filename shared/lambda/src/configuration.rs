@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use channel::aws::Aws;
+use channel::queues::{Queue, QueueUrls, Queues};
+use channel::store::{Store, Tables};
+use channel::vault::{KeySource, MASTER_KEY_ID, Secret, Vault};
+
 /// Reads variables and remembers what is wrong with them. Each reading gives an option; the configuration is built in
 /// [`Environment::finish`], where `?` on each is safe, because what is not there has been noted.
 ///
@@ -114,23 +119,40 @@ impl Environment {
     }
 
     /// The tables: `TABLE_CONFIG`, `TABLE_CONVERSATIONS`, `TABLE_MESSAGES`.
-    pub fn tables(&mut self) -> Option<channel::store::Tables> {
+    pub fn tables(&mut self) -> Option<Tables> {
         let config = self.required("TABLE_CONFIG");
         let conversations = self.required("TABLE_CONVERSATIONS");
         let messages = self.required("TABLE_MESSAGES");
-        Some(channel::store::Tables { config: config?, conversations: conversations?, messages: messages? })
+        Some(Tables { config: config?, conversations: conversations?, messages: messages? })
+    }
+
+    /// What every function is told: `LOG_LEVEL`, AWS, these tables, and a `QUEUE_…` for each queue that it `sends` to and for the one that it
+    /// `consumes`, of which it knows the `DEAD_LETTERS_…` too.
+    pub fn installation(&mut self, tables: Option<Tables>, consumes: Option<Queue>, sends: &[Queue]) -> Option<Installation> {
+        let log_level = self.log_level();
+        let aws = self.aws();
+        let known: Vec<_> = consumes.iter().chain(sends).map(|it| (*it, self.required(&variable("QUEUE", *it)))).collect();
+        let dead_letters = consumes.map(|it| (it, self.required(&variable("DEAD_LETTERS", it))));
+        let mut queues = QueueUrls::new();
+        for (queue, url) in known {
+            queues = queues.with(queue, url?);
+        }
+        if let Some((queue, url)) = dead_letters {
+            queues = queues.with_dead_letters(queue, url?);
+        }
+        Some(Installation { log_level: log_level?, aws: aws?, tables: tables?, queues })
     }
 
     /// Where the vault's keys come from: `KMS_KEY` names the key that wraps them. On one machine `MASTER_KEY`, 32 bytes in base64, is the key.
-    pub fn vault(&mut self) -> Option<channel::vault::KeySource> {
+    pub fn vault(&mut self) -> Option<KeySource> {
         let Some(key) = self.optional("MASTER_KEY") else {
-            return self.required("KMS_KEY").map(channel::vault::KeySource::Kms);
+            return self.required("KMS_KEY").map(KeySource::Kms);
         };
-        let vault = channel::vault::Vault::new(channel::vault::MASTER_KEY_ID, &channel::vault::Secret::new(key)).ok();
+        let vault = Vault::new(MASTER_KEY_ID, &Secret::new(key)).ok();
         if vault.is_none() {
             self.malformed("MASTER_KEY");
         }
-        vault.map(channel::vault::KeySource::Master)
+        vault.map(KeySource::Master)
     }
 
     /// Is this a stack on one machine? Only there SQS has an endpoint of its own, and only there others may be reached on this machine.
@@ -155,6 +177,30 @@ impl Environment {
             Some(configuration) if self.problems.is_empty() => Ok(configuration),
             _ => Err(Misconfigured { problems: self.problems }),
         }
+    }
+}
+
+/// `template-sends` is `QUEUE_TEMPLATE_SENDS`, `turns.fifo` is `QUEUE_TURNS`.
+fn variable(prefix: &str, queue: Queue) -> String {
+    format!("{prefix}_{}", queue.name().trim_end_matches(".fifo").replace('-', "_").to_ascii_uppercase())
+}
+
+/// What every function stands on.
+pub struct Installation {
+    /// From which severity on it logs.
+    pub log_level: tracing::Level,
+    aws: channel::aws::Environment,
+    tables: Tables,
+    queues: QueueUrls,
+}
+
+impl Installation {
+    /// The clients of AWS, over one HTTP client.
+    #[must_use]
+    pub fn connect(self) -> (Aws, Store, Queues) {
+        let aws = Aws::new(self.aws);
+        let (store, queues) = (Store::over(&aws, self.tables), Queues::new(aws.sqs(), self.queues));
+        (aws, store, queues)
     }
 }
 
@@ -237,6 +283,30 @@ mod tests {
         assert_eq!((aws.secret_access_key.as_str(), aws.session_token.as_deref()), ("secret", Some("token")));
         assert_eq!(aws.endpoint_url_dynamodb.as_deref(), Some("http://127.0.0.1:1"));
         assert_eq!(aws.endpoint_url_sqs.as_deref(), Some("http://127.0.0.1:2"));
+    }
+
+    #[test]
+    fn an_installation_wants_every_queue_and_the_dead_letters_of_the_one_that_is_consumed() {
+        let mut environment = environment(&[("AWS_REGION", "eu-central-1"), ("QUEUE_EVENTS", "events-url")]);
+        let tables = environment.tables();
+        let installation = environment.installation(tables, Some(Queue::TemplateSends), &[Queue::Events, Queue::Turns]);
+        let error = environment.finish(|| installation).err().expect("most of it is missing");
+        let expected = "the environment is incomplete; missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, DEAD_LETTERS_TEMPLATE_SENDS, \
+            QUEUE_TEMPLATE_SENDS, QUEUE_TURNS, TABLE_CONFIG, TABLE_CONVERSATIONS, TABLE_MESSAGES";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn the_vault_is_kmss_but_for_a_machine_that_gives_a_key() {
+        const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let of = |variables| environment(variables).vault();
+        assert!(matches!(of(&[("KMS_KEY", "arn")]), Some(KeySource::Kms(it)) if it == "arn"));
+        assert!(matches!(of(&[("KMS_KEY", "arn"), ("MASTER_KEY", KEY)]), Some(KeySource::Master(_))));
+        for (variables, problem) in [(&[][..], "missing: KMS_KEY"), (&[("MASTER_KEY", "short")][..], "malformed: MASTER_KEY")] {
+            let mut environment = environment(variables);
+            let vault = environment.vault();
+            assert_eq!(environment.finish(|| vault).expect_err("no key").to_string(), format!("the environment is incomplete; {problem}"));
+        }
     }
 
     #[test]
