@@ -59,6 +59,8 @@ fn draft() -> ConnectionDraft {
         waba: THEIR_WABA.to_owned(),
         marketing_messages: false,
         utility_exempt: false,
+        message_days: None,
+        file_days: None,
     }
 }
 
