@@ -191,10 +191,7 @@ impl Stack {
         let url = format!("{}/000000000000/whatsapp-channel-template-sends", self.aws);
         let body = json!({ "QueueUrl": url, "MessageBody": job.to_string(), "MessageGroupId": job["connection"] });
         let request = self.http.post(&self.aws).header("content-type", "application/x-amz-json-1.0");
-        let request = request.header("x-amz-target", "AmazonSQS.SendMessage").header(
-            "authorization",
-            "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=local",
-        );
+        let request = request.header("x-amz-target", "AmazonSQS.SendMessage").header("authorization", signed("sqs"));
         let answer = request.body(body.to_string()).send().await.expect("the queue answers");
         assert!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await.unwrap_or_default());
     }
@@ -249,6 +246,11 @@ impl Drop for Stack {
             let _ = self.process.wait();
         }
     }
+}
+
+/// A signature by which the emulator tells services apart. It checks none.
+fn signed(service: &str) -> String {
+    format!("AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=local")
 }
 
 fn signal(name: &str, process: u32) {
@@ -368,6 +370,15 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
     a_campaign_goes_out(&stack).await;
     a_person_works_over_the_api(&stack).await;
 
+    // The schedule is there, and what it says is understood.
+    let schedule = stack.http.get(format!("{}/schedules/HealthFunctionSchedule", stack.aws)).header("authorization", signed("scheduler"));
+    let schedule = schedule.send().await.expect("the emulator answers").text().await.expect("a body");
+    let schedule: Value = serde_json::from_str(&schedule).expect("JSON");
+    let said = schedule["Target"]["Input"].as_str().expect("what health is invoked with").to_owned();
+    let looked = stack.http.post(format!("{}/2015-03-31/functions/health/invocations", stack.gateway)).body(said);
+    let looked = looked.send().await.expect("the gateway answers").text().await.expect("a body");
+    assert_eq!(looked, "{\"batchItemFailures\":[]}", "{schedule}");
+
     // A stranger's webhook is refused, with nothing said.
     let answer = stack.http.post(format!("{}/webhooks/200000000000001", stack.gateway)).body("{}").send().await.expect("answered");
     assert_eq!(answer.status(), 403);
@@ -384,10 +395,12 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
     // Ctrl-C in the middle of a conversation, and on again: nothing lost, nothing twice.
     stack.writes("34600000006", json!({ "text": "before the end" })).await;
     let family = family(stack.process.id());
+    let demo = stack.demo().await;
     assert!(stack.interrupt().success(), "Ctrl-C is an orderly end");
     let left: Vec<String> = family.iter().filter(|it| Path::new(&format!("/proc/{it}")).exists()).map(|it| name(*it)).collect();
     assert!(left.is_empty(), "still there: {left:?}");
     let stack = Stack::start(&state, ports).ready();
+    assert_eq!(stack.demo().await, demo, "the demo connection is found again");
     assert_eq!(stack.answers("34600000006", 1).await.len(), 1);
     stack.writes("34600000001", json!({ "text": "again" })).await;
     let answers = stack.answers("34600000001", 2).await;
