@@ -11,6 +11,7 @@ mod local_stack;
 mod meta_contract;
 mod person;
 mod races;
+mod secrets;
 mod sends;
 mod starts;
 mod takes;

@@ -59,7 +59,8 @@ impl Book {
         let app_id = match (self.tokens.get(given), self.app_of_token(given)) {
             (Some(token), _) => self.check_validity(now_ms, token).map(|()| &token.app_id)?,
             (None, Some(app_id)) => app_id,
-            (None, None) => return Err(Refusal::token(None, "Invalid OAuth access token - Cannot parse access token")),
+            // Meta says it back, so we do.
+            (None, None) => return Err(Refusal::token(None, &format!("Malformed access token {given}"))),
         };
         let Some(app) = self.apps.get(app_id) else { return Ok(()) };
         match credentials.proof {

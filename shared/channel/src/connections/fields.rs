@@ -442,18 +442,17 @@ impl Problems {
         self.text(Field::Description, text, DESCRIPTION_LIMIT)
     }
 
-    /// An id of Meta's: digits.
-    fn id<T>(&mut self, field: Field, text: &str, parsed: Option<T>) -> Option<T> {
+    /// An id of Meta's: digits. What is none is not said back: it may be a secret in the wrong field.
+    fn id<T>(&mut self, field: Field, entry: &str, parsed: Option<T>) -> Option<T> {
         if parsed.is_none() {
-            let shown: String = text.chars().take(40).collect();
-            self.add(field, "malformed", format!("{}: `{shown}` is no id of Meta's.", field.label()), "Enter the digits that Meta shows.");
+            self.add(field, "malformed", format!("{}{entry} is no id of Meta's.", field.label()), "Enter the digits that Meta shows.");
         }
         parsed
     }
 
     fn app(&mut self, text: &str) -> Option<AppId> {
         let text = text.trim();
-        (!text.is_empty()).then(|| self.id(Field::App, text, AppId::parse(text).ok())).flatten()
+        (!text.is_empty()).then(|| self.id(Field::App, "", AppId::parse(text).ok())).flatten()
     }
 
     fn waba(&mut self, text: &str) -> Option<WabaId> {
@@ -462,13 +461,15 @@ impl Problems {
             self.missing(Field::Waba, "Copy the WhatsApp Business account ID from Meta's Business settings.");
             return None;
         }
-        self.id(Field::Waba, text, WabaId::parse(text).ok())
+        self.id(Field::Waba, "", WabaId::parse(text).ok())
     }
 
     fn numbers(&mut self, entries: &[String]) -> Vec<NumberId> {
         let mut numbers: Vec<NumberId> = Vec::new();
-        for text in entries.iter().flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty()) {
-            let Some(number) = self.id(Field::Numbers, text, NumberId::parse(text).ok()) else { continue };
+        let entries = entries.iter().flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty());
+        for (position, text) in (1..).zip(entries) {
+            let entry = format!(", entry {position},");
+            let Some(number) = self.id(Field::Numbers, &entry, NumberId::parse(text).ok()) else { continue };
             if numbers.contains(&number) {
                 self.add(Field::Numbers, "repeated", format!("Phone number ID {number} is entered twice."), "Enter each number once.");
             } else {
