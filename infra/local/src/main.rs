@@ -233,7 +233,9 @@ async fn demo(api: &Api<'_>) -> Result<Shown> {
     let connection = tokio::time::timeout(START, api.demo()).await;
     let connection = connection.with_context(|| format!("The demo connection is STARTING for {} s", START.as_secs()))??;
     if !connection.is_running() {
-        println!("  The demo connection is {}, and is left so. Its Logs: {}", connection.state, api.last_line(&connection.id).await?);
+        let Shown { id, state } = &connection;
+        println!("  The demo connection is {state}, and is left so; POST /v1/connections/{id}/start starts it.");
+        println!("  Its Logs say: {}", api.last_line(id).await?);
     }
     Ok(connection)
 }
