@@ -6,6 +6,7 @@ mod api;
 mod catalogue;
 mod connections;
 mod erasure;
+mod guide;
 mod inbound;
 mod inbox;
 mod neighbours;
