@@ -201,7 +201,7 @@ async fn no_secret_is_in_an_answer_a_log_line_an_event_a_turn_or_a_table() {
         ("a group or a deduplication id", world.sqs.labels().into_iter().flatten().collect()),
     ];
     for (place, texts) in &told {
-        assert!(texts.len() > 5, "{place}: there is something to search");
+        assert!(texts.len() > 2, "{place}: there is something to search");
         for mark in MARKS {
             let found = texts.iter().find(|it| it.contains(mark));
             assert!(found.is_none(), "{place} holds {mark}: {}", found.map(String::as_str).unwrap_or_default());
