@@ -39,7 +39,16 @@ pub(crate) fn routes(api: Api) -> Api {
         .route(route(Method::GET, ONE, "getConnection", "Shows a connection, its secrets masked.", &[]), get)
         .route(route(Method::PATCH, ONE, "editConnection", EDITS, &[(StatusCode::CONFLICT, "It must be stopped first.")]), edit)
         .route(route(Method::DELETE, ONE, "deleteConnection", DELETES, &[]), delete)
-        .route(route(Method::POST, START, "startConnection", STARTS, &[]), start)
+        .route(
+            route(
+                Method::POST,
+                START,
+                "startConnection",
+                STARTS,
+                &[(StatusCode::CONFLICT, "It runs, and its callback is replaced by a start.")],
+            ),
+            start,
+        )
         .route(route(Method::POST, STOP, "stopConnection", STOPS, &[]), stop)
         .route(route(Method::GET, LOGS, "listLogs", "Lists what happened to a connection in the last 30 days, newest first.", &[]), logs)
 }
@@ -364,7 +373,7 @@ async fn edit(
         file_days: changed.file_days,
     };
     let of = (&caller.tenant, &it.connection);
-    match connections::edit(&handles.store, &handles.vault, of, Some(version.0), &edit, now.0).await? {
+    match connections::edit((&handles.store, &handles.queues, &handles.vault), of, Some(version.0), &edit, now.0).await? {
         Edited::Done(it) => Ok(Tagged(it.version, shown(&handles, &it).await?)),
         Edited::Invalid(problems) => Err(invalid(problems)),
         Edited::Moved => Err(IfMatch::moved()),
@@ -396,6 +405,10 @@ async fn start(
     owned(&handles, &caller.tenant, &it.connection).await?;
     let options = StartOptions { replace_callback: how.replace_callback.unwrap_or_default() };
     match connections::start(&handles.store, &handles.queues, &it.connection, options, now.0).await? {
+        Started::Running if options.replace_callback => {
+            let problem = Problem::new(StatusCode::CONFLICT, "stop_first", "The connection runs.");
+            Err(problem.saying("The callback is replaced by a start. Stop the connection, then start it with replace_callback."))
+        }
         Started::Starting | Started::Running => standing(&handles, &caller.tenant, &it.connection).await,
         Started::Unknown => Err(Problem::not_found()),
     }

@@ -36,10 +36,11 @@ pub async fn attach(
         };
         if is_written {
             let word = if inbound { "with Inbound" } else { "without Inbound" };
+            settle_inbound(store, &connection.id).await?;
             store.log(&connection.id, now, &format!("Agent {agent} is attached {word}.")).await?;
             return Ok(Attached::Done(Attachment { connection: connection.id.clone(), agent: agent.clone(), inbound }));
         }
-        if let Some(holder) = store.inbound_agent(connection).await?.filter(|it| inbound && it != agent) {
+        if let Some(holder) = store.inbound_agent(&connection.id).await?.filter(|it| inbound && it != agent) {
             return Ok(Attached::Held { holder });
         }
     }
@@ -56,6 +57,7 @@ pub async fn detach(store: &Store, connection: &Connection, agent: &AgentId, now
             return Ok(false);
         }
         if store.attach_without_inbound(connection, agent, false).await? {
+            settle_inbound(store, &connection.id).await?;
             store.log(&connection.id, now, &format!("Agent {agent} is detached.")).await?;
             return Ok(true);
         }
@@ -63,16 +65,11 @@ pub async fn detach(store: &Store, connection: &Connection, agent: &AgentId, now
     Err(StoreError::Contended { what: "attachment" })
 }
 
-/// Gives the agent with Inbound the numbers that the connection has claimed meanwhile: an agent may be attached while a start claims them.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn settle_inbound(store: &Store, id: &ConnectionId) -> Result<(), StoreError> {
+/// Has the numbers follow that a start has claimed while the agent with Inbound changed.
+async fn settle_inbound(store: &Store, id: &ConnectionId) -> Result<(), StoreError> {
     for _ in 0..RACES {
         let Some(connection) = store.connection(id).await?.map(|it| it.connection) else { return Ok(()) };
-        let Some(agent) = store.inbound_agent(&connection).await? else { return Ok(()) };
-        let is_settled = store.numbers_held(&connection).await?.iter().all(|it| it.agent.as_ref() == Some(&agent));
-        if is_settled || store.attach_with_inbound(&connection, &agent).await? {
+        if store.settle_inbound(&connection).await? {
             return Ok(());
         }
     }

@@ -10,18 +10,19 @@ use domain::ids::{AppId, NumberId};
 use domain::status::Fault;
 use domain::time::Timestamp;
 use meta::account::{MANAGEMENT, MESSAGING, NumberRecord, TokenState};
+use meta::fault::Class;
 use meta::graph::{Credentials, Graph, Unread};
 
-use crate::agents;
 use crate::connections::{self, ACCESS_TOKEN, APP_SECRET, ConnectionError, of_connection};
 use crate::endings;
 use crate::feed;
-use crate::health::is_passing;
+use crate::health::{is_passing, is_refusal};
 use crate::jobs::Happened;
 use crate::numbers;
 use crate::queues::Queues;
 use crate::store::{
-    App, AppClaim, AppOwner, Callback, Checked, CheckedNumber, Claimed, Store, StoreError, StoredConnection, Verdict, can_send_as,
+    App, AppClaim, AppOwner, Callback, Checked, CheckedNumber, CheckedSubject, Claimed, Store, StoreError, StoredConnection, Verdict,
+    can_send_as,
 };
 use crate::vault::{AdditionalData, Secret, Vault};
 
@@ -69,7 +70,11 @@ pub enum Outcome {
 /// Why a check goes no further.
 enum Stop {
     /// Meta, or who holds what, says no.
-    Refused(String),
+    Refused {
+        why: String,
+        /// Is it about the credentials, the account or what a person entered? Anything else may be Meta's own trouble.
+        is_theirs: bool,
+    },
     /// Meta does not say.
     Unread(Unread),
     Rests(Timestamp),
@@ -98,7 +103,17 @@ impl From<crate::vault::VaultError> for Stop {
 
 /// Did Meta say no, rather than nothing?
 fn unless_refused<T>(read: Result<T, Unread>, refusal: impl FnOnce(&str) -> String) -> Result<T, Stop> {
-    read.map_err(|unread| if is_passing(&unread) { Stop::Unread(unread) } else { Stop::Refused(refusal(&said(&unread.fault))) })
+    read.map_err(|unread| match is_passing(&unread) {
+        true => Stop::Unread(unread),
+        // An object that is not there, or not for this token, is of a number's class.
+        false => Stop::Refused { why: refusal(&said(&unread.fault)), is_theirs: is_refusal(&unread) || unread.class == Class::Number },
+    })
+}
+
+impl Stop {
+    fn refused(why: String) -> Self {
+        Self::Refused { why, is_theirs: true }
+    }
 }
 
 fn said(fault: &Fault) -> String {
@@ -114,7 +129,10 @@ impl Checks<'_> {
         let Some(began) = stored.connection.lifecycle.since else { return Ok(Outcome::Ended) };
         let mut check = Check::of(*self, stored, began, now).await?;
         let outcome = check.start().await;
-        self.store.note_checked(&stored.connection.id, &check.checked).await?;
+        if let Ok(_) | Err(Stop::Refused { .. }) = outcome {
+            // What was not read to its end says less than what was read before.
+            self.store.note_checked(&stored.connection.id, &check.checked).await?;
+        }
         // What comes of the steps comes after them, though no time has passed.
         let now = now.max(began.plus(Duration::from_millis(check.lines + 1)));
         match outcome {
@@ -128,7 +146,7 @@ impl Checks<'_> {
                 let runs = connections::run(self.store, self.queues, &connection.id, began, now).await?;
                 Ok(if runs { Outcome::Runs } else { Outcome::Ended })
             }
-            Err(Stop::Refused(why)) => {
+            Err(Stop::Refused { why, .. }) => {
                 connections::refuse_start(self.store, self.queues, &stored.connection.id, began, &why, now).await?;
                 Ok(Outcome::Ended)
             }
@@ -159,7 +177,12 @@ impl Checks<'_> {
                 connections::fail_without_numbers(self.store, self.queues, connection, now).await?;
                 Ok(Outcome::Runs)
             }
-            Err(Stop::Refused(why)) => {
+            Err(Stop::Refused { why, is_theirs: false }) => {
+                self.store.note_checked(&connection.id, &check.checked).await?;
+                self.store.log(&connection.id, heard_at, &format!("It could not be checked with Meta, and runs on. {why}")).await?;
+                Ok(Outcome::Ended)
+            }
+            Err(Stop::Refused { why, is_theirs: true }) => {
                 self.store.note_checked(&connection.id, &check.checked).await?;
                 connections::fail(self.store, self.queues, &connection.id, connection.token_generation, &why, now).await?;
                 Ok(Outcome::Ended)
@@ -206,14 +229,21 @@ impl<'a> Check<'a> {
             None => None,
         };
         let before = store.checked(&connection.id).await?.unwrap_or_default();
+        let is_start = connection.lifecycle.state == State::Starting;
         Ok(Self {
             handles,
             access_token: vault.open(&stored.access_token, &of_connection(&connection.id, ACCESS_TOKEN)).await?,
             current,
             pending: vault.open_any(stored.pending_app_secret.as_ref(), &of_connection(&connection.id, APP_SECRET)).await?,
-            replaces_callback: stored.replaces_callback,
-            is_start: connection.lifecycle.state == State::Starting,
-            checked: Checked { checked_at: now, warned_at: before.warned_at, ..Checked::default() },
+            // A person said it of the start, and not for ever.
+            replaces_callback: is_start && stored.replaces_callback,
+            is_start,
+            checked: Checked {
+                checked_at: now,
+                warned_at: before.warned_at,
+                subject: Some(CheckedSubject::of(&connection)),
+                ..Checked::default()
+            },
             before,
             app,
             connection,
@@ -310,7 +340,7 @@ impl<'a> Check<'a> {
     }
 
     fn judge(&self, state: TokenState) -> Result<TokenState, Stop> {
-        let refused = |why: String| Err(Stop::Refused(format!("{why} {REPLACE_TOKEN}")));
+        let refused = |why: String| Err(Stop::refused(format!("{why} {REPLACE_TOKEN}")));
         if !state.is_valid {
             let problem = state.problem.as_deref().unwrap_or("Meta does not say why");
             return refused(format!("The access token does not hold any more: {}.", problem.trim_end_matches('.')));
@@ -369,11 +399,11 @@ impl<'a> Check<'a> {
         }
         for id in self.connection.numbers.clone() {
             let Some(record) = self.record(&id) else {
-                return Err(Stop::Refused(format!("Account {} has no number {id}. {}", self.connection.waba, self.choice())));
+                return Err(Stop::refused(format!("Account {} has no number {id}. {}", self.connection.waba, self.choice())));
             };
             let (status, state) = (record.state.status.clone().unwrap_or_default(), record.state.clone());
             if !can_send_as(state.status.as_deref()) {
-                return Err(Stop::Refused(format!(
+                return Err(Stop::refused(format!(
                     "Number {id} is not connected: Meta says {status}. Verify and register it, then start the connection again."
                 )));
             }
@@ -401,7 +431,7 @@ impl<'a> Check<'a> {
     /// Takes the account's only number.
     async fn adopt(&mut self) -> Result<(), Stop> {
         let [only] = self.records.as_slice() else {
-            return Err(Stop::Refused(format!("No phone number is entered. {}", self.choice())));
+            return Err(Stop::refused(format!("No phone number is entered. {}", self.choice())));
         };
         let (number, began) = (only.id.clone(), self.began);
         self.checked.numbers = vec![checked_number(only)];
@@ -438,14 +468,13 @@ impl<'a> Check<'a> {
                 })
             }
         };
-        let agent = store.inbound_agent(&self.connection).await?;
-        match store.claim_for_start(&self.connection, agent.as_ref(), app.as_ref(), self.now).await? {
-            // An agent may have been attached meanwhile.
-            Claimed::Done => agents::settle_inbound(store, &self.connection.id).await?,
+        match store.claim_for_start(&self.connection, self.began, app.as_ref(), self.now).await? {
+            Claimed::Done => {}
+            Claimed::Overtaken => return Err(Stop::Overtaken),
             Claimed::NumberHeld(number) => {
                 let why =
                     format!("Number {number} is connected already. Take it from the connection that has it, then start this one again.");
-                return Err(Stop::Refused(why));
+                return Err(Stop::refused(why));
             }
             Claimed::NumberRests { number, until } => {
                 self.say(&format!("Number {number} was released a moment ago: the start goes on within two minutes.")).await?;
@@ -453,7 +482,7 @@ impl<'a> Check<'a> {
             }
             Claimed::AppHeld => {
                 let app = app.map(|it| it.id.to_string()).unwrap_or_default();
-                return Err(Stop::Refused(format!("App {app} cannot be used here: it is in use elsewhere. Enter an app of your own.")));
+                return Err(Stop::refused(format!("App {app} cannot be used here: it is in use elsewhere. Enter an app of your own.")));
             }
         }
         let began = self.began;
@@ -500,8 +529,8 @@ impl<'a> Check<'a> {
         let ours = connections::callback(&self.handles.settings.webhook_url, &app_id);
         let Some(((_, credentials, _), app)) = self.of_app().zip(self.app.clone()) else {
             let line = format!(
-                "No App secret is entered: signatures cannot be checked, so messages that come in are refused. Enter it, then stop and start. \
-                 In the app's webhook settings the callback URL is to be {ours}."
+                "No App secret is entered: signatures cannot be checked, so messages that come in are refused. Enter it, then stop and start: \
+                 the app is pointed at {ours} then."
             );
             self.checked.callback = Some(Callback::ByHand);
             return self.say(&line).await;
@@ -584,7 +613,7 @@ fn points_elsewhere(host: &str) -> String {
 fn verdict<T>(step: &Result<T, Stop>) -> Option<Verdict> {
     match step {
         Ok(_) => Some(Verdict::Good),
-        Err(Stop::Refused(why)) => Some(Verdict::Bad { why: why.clone() }),
+        Err(Stop::Refused { why, .. }) => Some(Verdict::Bad { why: why.clone() }),
         Err(_) => None,
     }
 }

@@ -183,8 +183,16 @@ pub async fn start(
 ) -> Result<Started, ConnectionError> {
     let changed = store
         .change_connection(id, |it| {
-            let may_start = matches!(it.connection.lifecycle.state, State::Stopped | State::Error) && it.deleted_at.is_none();
-            may_start.then(|| StoredConnection { replaces_callback: options.replace_callback, problem: None, ..it.starting(now) })
+            let replaces_callback = options.replace_callback;
+            match it.connection.lifecycle.state {
+                _ if it.deleted_at.is_some() => None,
+                State::Stopped | State::Error => Some(StoredConnection { replaces_callback, problem: None, ..it.starting(now) }),
+                // The check that is asked for below goes by it.
+                State::Starting => {
+                    (replaces_callback && !it.replaces_callback).then(|| StoredConnection { replaces_callback, ..it.clone() })
+                }
+                State::Running => None,
+            }
         })
         .await?;
     let Some(stored) = changed.map(|it| it.connection).filter(|it| it.deleted_at.is_none()) else { return Ok(Started::Unknown) };

@@ -148,7 +148,9 @@ enum Subject {
     Owed,
     /// What is left of a connection that was deleted.
     Deleted,
-    /// A person looks at it.
+    /// The account, or what it may do, has changed: a reason to check the connection, and a line for a person.
+    Account,
+    /// A line for a person.
     Person,
 }
 
@@ -169,7 +171,13 @@ impl Subject {
             | "message_template_components_update"
             | "template_category_update"
             | "template_correct_category_detection" => Self::Templates(Why::Outdated),
-            "phone_number_quality_update" | "phone_number_name_update" => Self::Numbers,
+            "phone_number_quality_update" => Self::Numbers,
+            "account_update"
+            | "account_alerts"
+            | "account_review_update"
+            | "account_settings_update"
+            | "business_capability_update"
+            | "phone_number_name_update" => Self::Account,
             _ => Self::Person,
         }
     }
@@ -196,9 +204,12 @@ impl Health<'_> {
         }
         let known = self.directory.connection(&probe.connection, now).await?.filter(|it| it.connection.tenant == probe.tenant);
         let Some(known) = known else { return Ok(Progress::Done) };
-        if let Subject::Person = subject {
+        if let Subject::Person | Subject::Account = subject {
             self.store.log(&probe.connection, probe.heard_at, &line(probe)).await?;
-            return Ok(Progress::Done);
+            return match subject {
+                Subject::Account => self.check(&subject, probe, delivery, now).await,
+                _ => Ok(Progress::Done),
+            };
         }
         let turn = self.turns.of(&probe.connection);
         let _turn = turn.lock().await;
@@ -244,7 +255,9 @@ impl Health<'_> {
                 connections::tell_error(store, queues, &stored, now).await?;
                 Outcome::Ended
             }
-            (Subject::Check, State::Running) => checks.look_again(&stored, probe.heard_at, now).await?,
+            // Several reasons are one reading.
+            (Subject::Account, State::Running) if self.was_checked_since(probe).await? => Outcome::Ended,
+            (Subject::Check | Subject::Account, State::Running) => checks.look_again(&stored, probe.heard_at, now).await?,
             (Subject::Owed, State::Running) => return self.hand_over(&stored, now).await,
             _ => Outcome::Ended,
         };
@@ -260,6 +273,10 @@ impl Health<'_> {
             }
             Outcome::Rests(until) => Ok(Progress::Wait(until.since(now).max(AGAIN))),
         }
+    }
+
+    async fn was_checked_since(&self, probe: &Probe) -> Result<bool, StoreError> {
+        Ok(self.store.checked(&probe.connection).await?.is_some_and(|it| it.checked_at >= probe.heard_at))
     }
 
     /// Hands over a slice of what is owed, and goes on with erasures that a crash left.
@@ -297,7 +314,7 @@ impl Health<'_> {
                 Ok(Ok(()))
             }
             Subject::Numbers => Ok(numbers::read(self.store, self.queues, self.graph, known, probe.heard_at, now).await?),
-            Subject::Start | Subject::Check | Subject::Owed | Subject::Deleted | Subject::Person => Ok(Ok(())),
+            Subject::Start | Subject::Check | Subject::Owed | Subject::Deleted | Subject::Account | Subject::Person => Ok(Ok(())),
         }
     }
 
@@ -321,7 +338,7 @@ impl Health<'_> {
 }
 
 /// Does Meta refuse the token or the account?
-fn is_refusal(unread: &Unread) -> bool {
+pub(crate) fn is_refusal(unread: &Unread) -> bool {
     matches!(unread.class, Class::Credentials | Class::Account)
 }
 

@@ -10,7 +10,7 @@ use domain::time::Timestamp;
 
 use crate::connections::ConnectionError;
 use crate::numbers::{self, NumberView};
-use crate::store::{Callback, Checked, Store, StoredConnection, Verdict, can_send_as};
+use crate::store::{Callback, Checked, CheckedSubject, Store, StoredConnection, Verdict, can_send_as};
 
 /// A token that expires within this time is told of.
 const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
@@ -53,11 +53,12 @@ pub struct HealthReport {
 pub async fn report(store: &Store, stored: &StoredConnection, now: Timestamp) -> Result<HealthReport, ConnectionError> {
     let connection = &stored.connection;
     let checked = store.checked(&connection.id).await?;
+    let current = checked.as_ref().filter(|it| it.subject == Some(CheckedSubject::of(connection)));
     let mut checks = Vec::new();
     checks.push(state(stored));
-    checks.extend(credentials(stored, checked.as_ref(), now));
-    checks.extend(account(checked.as_ref()));
-    checks.extend(webhooks(stored, checked.as_ref()));
+    checks.extend(credentials(stored, current, now));
+    checks.extend(account(current));
+    checks.extend(webhooks(stored, current));
     let numbers = numbers::list(store, connection, checked.as_ref()).await?;
     checks.extend(numbers.iter().map(number));
     let attachments = store.attachments(&connection.id).await?;
@@ -126,7 +127,10 @@ fn credentials(stored: &StoredConnection, checked: Option<&Checked>, now: Timest
             None => good("token_expiry", "The access token does not expire.".to_owned()),
             Some(at) if at <= now.plus(EXPIRES_SOON) => {
                 let days = at.since(now).as_secs() / (24 * 60 * 60);
-                let why = format!("The access token expires in {}.", counted(usize::try_from(days).unwrap_or(0), "day", "days"));
+                let why = match at <= now {
+                    true => "The access token has expired.".to_owned(),
+                    false => format!("The access token expires in {}.", counted(usize::try_from(days).unwrap_or(0), "day", "days")),
+                };
                 bad("token_expiry", why, "Replace the access token, then stop and start the connection.")
             }
             Some(_) => good("token_expiry", "The access token holds for more than a week.".to_owned()),
@@ -192,7 +196,7 @@ fn webhooks(stored: &StoredConnection, checked: Option<&Checked>) -> Vec<Reporte
         Some(Callback::ByHand) => bad(
             name,
             "Without the App secret nobody knows where the app's messages go.",
-            "Enter the App secret, or paste the callback URL and the verify token in the app's webhook settings.",
+            "Enter the App secret from the app's basic settings, then stop and start the connection.",
         ),
         None => bad(name, "Not checked with Meta yet.", START_IT),
     };

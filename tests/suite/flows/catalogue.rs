@@ -336,16 +336,42 @@ async fn a_token_that_was_replaced_a_moment_ago_is_read_again_before_anything_is
 async fn what_meta_says_of_an_account_is_in_the_logs_by_its_name_alone() {
     in_every_way(async |world: &World| {
         world.pass(SECOND).await;
-        let value = json!({ "event": "DISABLED_UPDATE", "ban_info": { "waba_ban_state": "SCHEDULE_FOR_DISABLE" } });
         let calls = calls(world, async {
-            world.meta.tell_account(WABA, "account_update", &value);
             world.meta.tell_account(WABA, "security", &json!({ "event": "call +34 600 111 222" }));
             world.pass(MINUTE).await;
         });
         assert_eq!(calls.await, 0);
-        let mut logs = logs(world).await;
-        logs.sort();
-        assert_eq!(logs, ["To be looked at: account_update DISABLED_UPDATE.", "To be looked at: security."]);
+        assert_eq!(logs(world).await, ["To be looked at: security."]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_changes_at_an_account_has_its_connection_checked_once_for_all_of_it() {
+    in_each_way(async |world: &World| {
+        world.pass(SECOND).await;
+        // The first finds the app's callback not set yet.
+        let mut one = 0;
+        for _ in 0..2 {
+            let told = calls(world, async {
+                world.meta.tell_account(WABA, "account_review_update", &json!({ "decision": "APPROVED" }));
+                world.pass(MINUTE).await;
+            });
+            one = told.await;
+        }
+        let all = calls(world, async {
+            world.meta.tell_account(WABA, "account_update", &json!({ "event": "DISABLED_UPDATE", "ban_info": { "waba_ban_state": "X" } }));
+            world.meta.tell_account(WABA, "account_alerts", &json!({ "alert_type": "X" }));
+            world.meta.tell_account(WABA, "business_capability_update", &json!({ "max_phone_numbers_per_waba": 25 }));
+            world.pass(MINUTE).await;
+        });
+        assert_eq!((one > 0, all.await), (true, one), "three reasons, one reading");
+        assert!(logs(world).await.contains(&"To be looked at: account_update DISABLED_UPDATE.".to_owned()));
+        // What was taken away is noticed before anything is sent.
+        world.meta.expire_token(world::story::ACCESS_TOKEN);
+        world.meta.tell_account(WABA, "account_update", &json!({ "event": "PARTNER_REMOVED" }));
+        world.pass(MINUTE).await;
+        assert_eq!(state(world).await, State::Error);
     })
     .await;
 }

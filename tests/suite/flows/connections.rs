@@ -68,7 +68,7 @@ async fn started(world: &World, id: &ConnectionId) -> State {
 
 async fn edited(world: &World, connection: &StoredConnection, edit: ConnectionEdit) -> Edited {
     let (tenant, id) = (&connection.connection.tenant, &connection.connection.id);
-    connections::edit(&world.store, &vault(), (tenant, id), None, &edit, world.now()).await.expect("the store answers")
+    connections::edit((&world.store, &world.queues, &vault()), (tenant, id), None, &edit, world.now()).await.expect("the store answers")
 }
 
 async fn holder(world: &World, number: &str) -> Option<NumberItem> {
@@ -174,7 +174,9 @@ async fn an_edit_of_what_somebody_else_has_changed_changes_nothing() {
     let (tenant, id) = (&made.connection.tenant, &made.connection.id);
     let rename = |name: &str| ConnectionEdit { name: Some(name.to_owned()), ..ConnectionEdit::default() };
     let edit = async |version, name: &str| {
-        connections::edit(&world.store, &vault(), (tenant, id), version, &rename(name), world.now()).await.expect("answers")
+        connections::edit((&world.store, &world.queues, &vault()), (tenant, id), version, &rename(name), world.now())
+            .await
+            .expect("answers")
     };
     assert!(matches!(edit(Some(made.version), "one").await, Edited::Done(_)));
     assert!(matches!(edit(Some(made.version), "two").await, Edited::Moved));
@@ -182,7 +184,9 @@ async fn an_edit_of_what_somebody_else_has_changed_changes_nothing() {
     assert_eq!((stored.connection.name.as_str(), stored.version), ("one", made.version + 1));
     assert!(connections::get(&world.store, &self::tenant("other"), id).await.expect("answers").is_none());
     let other = self::tenant("other");
-    let foreign = connections::edit(&world.store, &vault(), (&other, id), None, &rename("mine"), world.now()).await.expect("answers");
+    let foreign = connections::edit((&world.store, &world.queues, &vault()), (&other, id), None, &rename("mine"), world.now())
+        .await
+        .expect("answers");
     assert!(matches!(foreign, Edited::Unknown));
 }
 
@@ -332,6 +336,64 @@ async fn an_app_that_points_elsewhere_is_left_alone_until_a_person_says_so() {
     let callback = world.meta.app(NEW_APP).expect("there").callback.expect("set");
     assert!(callback.ends_with(&format!("/webhooks/{NEW_APP}")), "{callback}");
     assert_eq!(world.state(&id).await, State::Running);
+    // It was said of that start: who points the app elsewhere later is left alone.
+    world.meta.put_app(elsewhere.clone());
+    world.sleep(HOUR * 2).await;
+    world.schedule_all().await;
+    world.settle().await;
+    assert_eq!(world.meta.app(NEW_APP).expect("there").callback, elsewhere.callback);
+    assert!(not_well(&reported(&world, &id).await).iter().any(|(name, why)| *name == "callback" && why.contains("old.example.com")));
+    // Said while it is being started, it counts too.
+    connections::stop(&world.store, &world.queues, &id, world.now()).await.expect("answers");
+    world.pass(SECOND * 6).await;
+    world.starts(&id, StartOptions::default()).await;
+    world.starts(&id, StartOptions { replace_callback: true }).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.meta.app(NEW_APP).expect("there").callback, Some(callback));
+}
+
+#[tokio::test]
+async fn what_meta_does_not_take_of_a_check_stops_no_connection_that_runs() {
+    let world = World::new().await;
+    assets(&world);
+    let id = created(&world, &draft()).await.connection.id;
+    assert_eq!(started(&world, &id).await, State::Running);
+    for path in [NEW_WABA.to_owned(), format!("{NEW_WABA}/phone_numbers"), NEW_APP.to_owned()] {
+        world.meta.fail_calls(&path, Some(100), 1);
+        world.sleep(HOUR * 2).await;
+        world.schedule_all().await;
+        world.settle().await;
+        assert_eq!(world.state(&id).await, State::Running, "{path}: {:?}", world.logs(&id).await);
+        assert!(world.logs(&id).await.iter().any(|it| it.starts_with("It could not be checked with Meta, and runs on.")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_checked_of_other_credentials_is_not_reported_of_these() {
+    let world = World::new().await;
+    assets(&world);
+    let made = created(&world, &draft()).await;
+    let id = made.connection.id.clone();
+    assert_eq!(started(&world, &id).await, State::Running);
+    let edit = ConnectionEdit { access_token: Some(Secret::new("another-token-0123")), ..ConnectionEdit::default() };
+    assert!(matches!(edited(&world, &made, edit).await, Edited::Done(_)));
+    let report = reported(&world, &id).await;
+    let names: Vec<&str> = not_well(&report).iter().filter(|it| it.1.contains("Not checked")).map(|it| it.0).collect();
+    assert!(names.contains(&"access_token") && names.contains(&"account"), "{report:?}");
+    // A start that Meta does not answer leaves what was read before.
+    let edit = ConnectionEdit { access_token: Some(Secret::new(NEW_TOKEN)), ..ConnectionEdit::default() };
+    assert!(matches!(edited(&world, &made, edit).await, Edited::Done(_)));
+    connections::stop(&world.store, &world.queues, &id, world.now()).await.expect("answers");
+    world.pass(SECOND * 6).await;
+    assert_eq!(started(&world, &id).await, State::Running);
+    connections::stop(&world.store, &world.queues, &id, world.now()).await.expect("answers");
+    world.pass(SECOND * 6).await;
+    world.meta.fail_calls("", None, 1);
+    world.starts(&id, StartOptions::default()).await;
+    world.settle().await;
+    assert_eq!(world.state(&id).await, State::Starting);
+    assert!(!not_well(&reported(&world, &id).await).iter().any(|it| it.0 == "account"), "it was read before");
+    world.pass(MINUTE).await;
 }
 
 #[tokio::test]

@@ -593,7 +593,9 @@ impl World {
     /// A person changes the demo connection.
     pub async fn edits(&self, edit: &ConnectionEdit) -> Edited {
         let tenant = TenantId::parse("demo").expect("an id");
-        connections::edit(&self.store, &self.vault, (&tenant, &connection_id()), None, edit, self.now()).await.expect("the store answers")
+        connections::edit((&self.store, &self.queues, &self.vault), (&tenant, &connection_id()), None, edit, self.now())
+            .await
+            .expect("the store answers")
     }
 
     /// The app's secret is replaced; the old one is accepted beside it.

@@ -3,12 +3,14 @@
 //! Nothing here asks Meta anything, and nothing of an app or a number changes hands: that is the start's.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use domain::connection::{Connection, LEAST_DAYS, Lifecycle, State};
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 
-use super::ConnectionError;
+use super::{ConnectionError, START, probe};
+use crate::queues::Queues;
 use crate::store::{Store, StoredConnection};
 use crate::vault::{AdditionalData, Secret, Vault};
 
@@ -312,8 +314,7 @@ pub async fn view(store: &Store, vault: &Vault, stored: &StoredConnection) -> Re
 /// # Errors
 /// [`ConnectionError`].
 pub async fn edit(
-    store: &Store,
-    vault: &Vault,
+    (store, queues, vault): (&Store, &Queues, &Vault),
     (tenant, id): (&TenantId, &ConnectionId),
     version: Option<u64>,
     edit: &ConnectionEdit,
@@ -332,6 +333,12 @@ pub async fn edit(
     if is_elsewhere && matches!(was.lifecycle.state, State::Starting | State::Running) {
         return Ok(Edited::StopFirst);
     }
+    // A check that is under way has the former credentials in hand: what was entered is checked anew.
+    let is_checked_anew = was.lifecycle.state == State::Starting
+        && (was.token_generation != is.token_generation || before.pending_app_secret != next.pending_app_secret);
+    let next =
+        if is_checked_anew { next.starting(now.max(was.lifecycle.since.unwrap_or(now).plus(Duration::from_millis(1)))) } else { next };
+    let (was, is) = (&before.connection, &next.connection);
     let written = store.change_connection(id, |it| (it.version == before.version).then(|| next.clone())).await?;
     let Some(written) = written.filter(|it| it.changed) else { return Ok(Edited::Moved) };
     for number in was.numbers.iter().filter(|it| !is.numbers.contains(it)) {
@@ -341,6 +348,10 @@ pub async fn edit(
         store.release_waba(was, &was.waba).await?;
     }
     store.log(id, now, "Edited.").await?;
+    if is_checked_anew {
+        // If this is not reached, the schedule asks for it.
+        probe(queues, is, START, is.lifecycle.since.unwrap_or(now)).await?;
+    }
     Ok(Edited::Done(Box::new(written.connection)))
 }
 

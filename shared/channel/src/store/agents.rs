@@ -27,20 +27,41 @@ impl Store {
         Ok(Slice { items: found.items.into_iter().map(|it| it.1).collect(), ended_at: found.ended_at })
     }
 
-    /// The agent that has Inbound on a connection, or on one of the numbers that it holds, if there is one.
+    /// The agent that has Inbound on a connection, if there is one. The items of its numbers follow it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn inbound_agent(&self, connection: &Connection) -> Result<Option<AgentId>, StoreError> {
-        let found: Option<Versioned<InboundItem>> = self.dynamo.get(&keys::inbound_agent(&connection.id), Read::Strong).await?;
-        if let Some(agent) = found.and_then(|it| it.value.agent) {
-            return Ok(Some(agent));
+    pub async fn inbound_agent(&self, connection: &ConnectionId) -> Result<Option<AgentId>, StoreError> {
+        let found: Option<Versioned<InboundItem>> = self.dynamo.get(&keys::inbound_agent(connection), Read::Strong).await?;
+        Ok(found.and_then(|it| it.value.agent))
+    }
+
+    /// Has the numbers that a connection holds follow its agent with Inbound: a start may have claimed them while that changed. False if it
+    /// changes again meanwhile: then nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn settle_inbound(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let agent = self.inbound_agent(&connection.id).await?;
+        let astray: Vec<NumberItem> = self.numbers_held(connection).await?.into_iter().filter(|it| it.agent != agent).collect();
+        if astray.is_empty() {
+            return Ok(true);
         }
-        Ok(self.numbers_held(connection).await?.into_iter().find_map(|it| it.agent))
+        let mut writes =
+            vec![Write::Update { key: keys::inbound_agent(&connection.id), update: Update::unchanged("agent", agent.as_ref())? }];
+        for it in astray {
+            let update = Update::existing().when("connection", &connection.id)?;
+            let update = match &agent {
+                Some(agent) => update.set("agent", agent)?,
+                None => update.remove("agent"),
+            };
+            writes.push(Write::Update { key: keys::number(&it.id), update });
+        }
+        self.dynamo.transact(writes).await
     }
 
     /// Writes an agent with Inbound, on the connection and on each number that it holds, in one transaction. False if another agent has
-    /// Inbound on one of them, or if they have moved: then nothing is written.
+    /// Inbound, or if the numbers have moved: then nothing is written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -52,7 +73,7 @@ impl Store {
             Write::Update { key: keys::inbound_agent(&connection.id), update: taken },
         ];
         for it in self.numbers_held(connection).await? {
-            let update = Update::existing().set("agent", agent)?.when("connection", &connection.id)?.when_absent_or("agent", agent)?;
+            let update = Update::existing().set("agent", agent)?.when("connection", &connection.id)?;
             writes.push(Write::Update { key: keys::number(&it.id), update });
         }
         self.dynamo.transact(writes).await
@@ -67,8 +88,7 @@ impl Store {
         let key = keys::attachment(&connection.id, agent);
         let attachment = Attachment { connection: connection.id.clone(), agent: agent.clone(), inbound: false };
         let mut writes = vec![if stays { Write::put(key, &attachment, None, Condition::Always)? } else { Write::Delete { key } }];
-        let found: Option<Versioned<InboundItem>> = self.dynamo.get(&keys::inbound_agent(&connection.id), Read::Strong).await?;
-        if found.is_some_and(|it| it.value.agent.as_ref() == Some(agent)) {
+        if self.inbound_agent(&connection.id).await?.as_ref() == Some(agent) {
             let update = Update::existing().remove("agent").when("agent", agent)?;
             writes.push(Write::Update { key: keys::inbound_agent(&connection.id), update });
         }

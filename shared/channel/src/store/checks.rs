@@ -1,7 +1,7 @@
 //! What the last check of a connection with Meta read: kept for people to look at, decided on by nobody.
 
-use domain::connection::Quality;
-use domain::ids::{ConnectionId, NumberId};
+use domain::connection::{Connection, Quality};
+use domain::ids::{AppId, ConnectionId, NumberId, WabaId};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -94,11 +94,33 @@ impl CheckedNumber {
     }
 }
 
+/// What was checked: what Meta said of other credentials, or of another account, says nothing of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedSubject {
+    /// Which of the connection's access tokens.
+    token_generation: u64,
+    /// The Meta app.
+    app: Option<AppId>,
+    /// The account.
+    waba: WabaId,
+}
+
+impl CheckedSubject {
+    /// What a connection holds now.
+    #[must_use]
+    pub fn of(connection: &Connection) -> Self {
+        Self { token_generation: connection.token_generation, app: connection.app.clone(), waba: connection.waba.clone() }
+    }
+}
+
 /// What the last check read, as far as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checked {
     /// When it was.
     pub checked_at: Timestamp,
+    /// What was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<CheckedSubject>,
     /// The access token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Verdict>,

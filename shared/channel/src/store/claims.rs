@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use domain::connection::Connection;
+use domain::connection::{Connection, State};
 use domain::ids::{AgentId, AppId, NumberId, WabaId};
 use domain::time::Timestamp;
 
@@ -49,26 +49,39 @@ pub enum Claimed {
     },
     /// The app is another tenant's, or the server's: nothing was claimed.
     AppHeld,
+    /// The connection is not being started any more, or anew: nothing was claimed.
+    Overtaken,
 }
 
 impl Store {
-    /// Claims a connection's numbers, its app and its place in the list of its account: all of it, or nothing.
+    /// Claims a connection's numbers for itself and its agent with Inbound, its app and its place in the list of its account, if it is being
+    /// started since `began` still: all of it, or nothing.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn claim_for_start(
         &self,
         connection: &Connection,
-        agent: Option<&AgentId>,
+        began: Timestamp,
         app: Option<&AppClaim>,
         now: Timestamp,
     ) -> Result<Claimed, StoreError> {
         for _ in 0..RACES {
+            if !self.connection(&connection.id).await?.is_some_and(|it| it.is_starting_since(began)) {
+                return Ok(Claimed::Overtaken);
+            }
+            let agent = self.inbound_agent(&connection.id).await?;
+            let is_starting = Update::existing().set("lifecycle.since", &began)?;
+            let is_starting = is_starting.when("lifecycle.since", &began)?.when("lifecycle.state", &State::Starting)?;
             let pointer = Pointer { connection: connection.id.clone() };
-            let mut writes =
-                vec![Write::put(keys::connection_of_waba(&connection.waba, &connection.id), &pointer, None, Condition::Always)?];
+            let mut writes = vec![
+                Write::put(keys::connection_of_waba(&connection.waba, &connection.id), &pointer, None, Condition::Always)?,
+                Write::Update { key: keys::connection(&connection.id), update: is_starting },
+                // Whoever attaches or detaches meanwhile has the claim made anew.
+                Write::Update { key: keys::inbound_agent(&connection.id), update: Update::unchanged("agent", agent.as_ref())? },
+            ];
             for number in &connection.numbers {
-                match self.claim_of_number(connection, number, agent, now).await? {
+                match self.claim_of_number(connection, number, agent.as_ref(), now).await? {
                     Ok(write) => writes.extend(write),
                     Err(claimed) => return Ok(claimed),
                 }

@@ -95,6 +95,7 @@ enum UpdateCondition {
     Between(Vec<String>, AttributeValue, AttributeValue),
     AbsentOrBelow(Vec<String>, AttributeValue),
     AbsentOrEquals(Vec<String>, AttributeValue),
+    Absent(Vec<String>),
 }
 
 fn path(text: &str) -> Vec<String> {
@@ -110,6 +111,14 @@ impl Update {
     /// An update of an item that comes to be by it, if it is not there.
     pub(crate) fn of_any() -> Self {
         Self { sets: Vec::new(), adds: Vec::new(), removes: Vec::new(), conditions: Vec::new() }
+    }
+
+    /// Changes nothing: only if the attribute has this value, or is not there where there is none.
+    pub(crate) fn unchanged(name: &str, value: Option<&impl Serialize>) -> Result<Self, StoreError> {
+        match value {
+            Some(it) => Self::of_any().set(name, it)?.when(name, it),
+            None => Ok(Self { conditions: vec![UpdateCondition::Absent(path(name))], ..Self::of_any().remove(name) }),
+        }
     }
 
     /// Sets an attribute (`a` or `a.b`).
@@ -190,6 +199,7 @@ impl Update {
             .into_iter()
             .map(|condition| match condition {
                 UpdateCondition::Present(path) => format!("attribute_exists({})", it.name(&path)),
+                UpdateCondition::Absent(path) => format!("attribute_not_exists({})", it.name(&path)),
                 UpdateCondition::Equals(path, value) => format!("{} = {}", it.name(&path), it.value(value)),
                 UpdateCondition::Between(path, from, to) => format!("{} BETWEEN {} AND {}", it.name(&path), it.value(from), it.value(to)),
                 UpdateCondition::AbsentOrBelow(path, limit) => {

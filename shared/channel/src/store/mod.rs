@@ -17,7 +17,7 @@ mod leases;
 mod messages;
 mod templates;
 
-pub use checks::{Callback, Checked, CheckedNumber, Verdict};
+pub use checks::{Callback, Checked, CheckedNumber, CheckedSubject, Verdict};
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection, can_send_as};
 pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
