@@ -3,8 +3,8 @@
 //! First the conversation is listed as being erased, then its addresses are marked, then its state becomes an empty shell: from there on it
 //! is gone for every use-case. What is queued for it finds no conversation and is refused (a reply, a template) or dropped (what the customer
 //! or Meta said before). What comes later begins a new conversation. Then its items are wiped, slice by slice, those of its parts too; and
-//! once more when no function runs any longer that had read the conversation before. The list goes on with what a
-//! crash left.
+//! once more when no function runs any longer that had read the conversation before. Whoever was not answered asks again; while the connection
+//! runs, the schedule goes on with what is listed too.
 //!
 //! Not in reach: a turn that lies in `turns.fifo` and what an agent made of it are the agent runtime's; `quarantine` and the dead letters
 //! hold what came for up to fourteen days; the feed holds ids only.
@@ -19,7 +19,7 @@ use crate::SendError;
 use crate::feed::body;
 use crate::jobs::{Probe, V1};
 use crate::queues::{Entry, Queue, Queues};
-use crate::redelivery::Progress;
+use crate::redelivery::{Progress, Retryable as _};
 use crate::store::{Found, RACES, Store, StoreError, Stored};
 
 /// The field of a probe that goes on with an erasure; its value is the conversation.
@@ -30,6 +30,11 @@ pub const FIELD_OF_ALL: &str = "erase_all";
 const SETTLED_FOR: Duration = Duration::from_mins(10);
 /// So many items are erased in one go, which is well within the function's time.
 const ITEMS: usize = 500;
+/// So many slices of the table of conversations are looked through in one go, of all tenants: with a thousand deliveries that is a table of
+/// 20 million items.
+const SLICES: usize = 40;
+/// Of them so many are begun in one go, at ten calls each.
+const CONVERSATIONS_BEGUN: usize = 200;
 /// So many conversations are gone on with in one walk.
 const CONVERSATIONS: usize = 20;
 
@@ -86,15 +91,25 @@ pub async fn go_on_all(
     connection: &ConnectionId,
     now: Timestamp,
 ) -> Result<Progress, SendError> {
-    let Some(at) = store.erasing_all(connection).await? else { return Ok(Progress::Done) };
-    let (found, next) = store.addressed(connection, at).await?;
-    for id in &found {
-        if let Found::Live(_) = store.find_conversation(id).await? {
-            begin(store, queues, tenant, id, now).await?;
+    let mut begun = 0;
+    for _ in 0..SLICES {
+        let Some(at) = store.erasing_all(connection).await? else { return Ok(Progress::Done) };
+        let (found, next) = store.addressed(connection, at).await?;
+        for id in &found {
+            if let Found::Live(_) = store.find_conversation(id).await? {
+                begin(store, queues, tenant, id, now).await?;
+                begun += 1;
+            }
+        }
+        store.note_erasing_all(connection, next.as_ref()).await?;
+        if next.is_none() {
+            return Ok(Progress::Done);
+        }
+        if begun >= CONVERSATIONS_BEGUN {
+            break;
         }
     }
-    store.note_erasing_all(connection, next.as_ref()).await?;
-    Ok(if next.is_some() { Progress::Wait(Duration::ZERO) } else { Progress::Done })
+    Ok(Progress::Wait(Duration::ZERO))
 }
 
 async fn probe(
@@ -175,8 +190,14 @@ pub async fn walk(store: &Store, connection: &ConnectionId, now: Timestamp) -> R
     let listed = store.listed_erasing(connection).await?;
     let mut left = listed.len().saturating_sub(CONVERSATIONS);
     for id in listed.iter().take(CONVERSATIONS) {
-        if go_on(store, connection, id, now).await? != Progress::Done {
-            left += 1;
+        match go_on(store, connection, id, now).await {
+            Ok(Progress::Done) => {}
+            Ok(_) => left += 1,
+            Err(error) => {
+                // The others do not wait for it.
+                tracing::error!(connection.id = %connection, error.code = error.code(), "an erasure cannot go on: {error}");
+                left += 1;
+            }
         }
     }
     Ok(left)

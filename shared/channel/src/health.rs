@@ -26,7 +26,7 @@ use crate::outbox::SendError;
 use crate::owed;
 use crate::queues::Queues;
 use crate::redelivery::{Delivery, Progress, Retryable};
-use crate::store::{Store, StoreError, StoredConnection};
+use crate::store::{RESTS_FOR, Store, StoreError, StoredConnection};
 use crate::vault::Vault;
 
 /// What Meta did not answer is asked again after this long, doubled with every delivery…
@@ -235,10 +235,17 @@ impl Health<'_> {
         let stored = self.store.connection(&probe.connection).await?;
         let Some(stored) = stored.filter(|it| it.connection.tenant == probe.tenant) else { return Ok(Progress::Done) };
         let Self { store, queues, vault, graph, settings, .. } = *self;
-        if stored.deleted_at.is_some() {
-            // Its numbers are nobody's by now. Told again, it begins anew, and ends the same.
+        if let Some(deleted_at) = stored.deleted_at {
+            // Whoever knew it may still write for a while; what comes later finds it deleted. Told again, it begins anew, and ends the same.
+            let rests_until = deleted_at.plus(RESTS_FOR);
+            if now < rests_until {
+                return Ok(Progress::Wait(rests_until.since(now)));
+            }
             let Connection { tenant, id, .. } = &stored.connection;
-            erasure::begin_all(store, queues, tenant, id, now).await.map_err(|source| HealthError::EraseAll { source })?;
+            // One that Meta was never asked about has no conversations, and to find some those of all tenants are looked through.
+            if stored.connection.lifecycle.running_since.is_some() || store.checked(id).await?.is_some() {
+                erasure::begin_all(store, queues, tenant, id, now).await.map_err(|source| HealthError::EraseAll { source })?;
+            }
             let is_away = connections::clear_away(store, vault, graph, &stored, delivery.receive_count, now).await?;
             return Ok(if is_away { Progress::Done } else { Progress::Wait(pause(delivery.receive_count)) });
         }

@@ -94,7 +94,11 @@ pub async fn receive(
     written: &Written,
     now: Timestamp,
 ) -> Result<Progress, InboundError> {
-    let (facts, kept_for) = facts(owners, written, now).await?;
+    let Some((facts, kept_for)) = facts(store, owners, written, now).await? else {
+        // What still comes for a connection that was deleted has nobody who could ever look at it.
+        counts.one("inbound.deleted");
+        return Ok(Progress::Done);
+    };
     let it = Receiving { store, queues, counts, written, facts, kept_for, now };
     let mut home: Option<Stored> = None;
     for event in &written.events {
@@ -103,9 +107,9 @@ pub async fn receive(
     Ok(Progress::Done)
 }
 
-/// What must be known to decide, and for how long messages are kept. A connection that seems not to run is looked at afresh: its turns would
-/// be owed for nothing.
-async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<(Facts, Duration), StoreError> {
+/// What must be known to decide, and for how long messages are kept; nothing if the connection was deleted. One that seems not to run is
+/// looked at afresh: its turns would be owed for nothing.
+async fn facts(store: &Store, owners: &Owners, written: &Written, now: Timestamp) -> Result<Option<(Facts, Duration)>, StoreError> {
     let runs = |it: &Owner| it.connection.lifecycle.sending(now) == domain::connection::Sending::Allowed;
     let mut owner = owners.of(&written.number, REMEMBERED_TO_SEND, now).await?;
     if !owner.as_ref().is_some_and(|it| it.connection.id == written.connection && runs(it)) {
@@ -113,13 +117,14 @@ async fn facts(owners: &Owners, written: &Written, now: Timestamp) -> Result<(Fa
     }
     // The number may have gone to another connection since the webhook: what is older than that is kept, and is nobody's turn.
     let owner = owner.filter(|it| it.connection.id == written.connection);
-    Ok(match owner {
-        Some(it) => {
-            let kept_for = it.connection.messages_kept_for();
-            (Facts { is_running: runs(&it), is_behind: false, agent: it.number.agent, claimed_at: it.number.claimed_at }, kept_for)
-        }
-        None => (Facts { is_running: false, is_behind: false, agent: None, claimed_at: Timestamp::MAX }, KEPT_FOR),
-    })
+    let Some(it) = owner else {
+        let is_there = store.connection(&written.connection).await?.is_some_and(|it| it.deleted_at.is_none());
+        let facts = Facts { is_running: false, is_behind: false, agent: None, claimed_at: Timestamp::MAX };
+        return Ok(is_there.then_some((facts, KEPT_FOR)));
+    };
+    let kept_for = it.connection.messages_kept_for();
+    let facts = Facts { is_running: runs(&it), is_behind: false, agent: it.number.agent, claimed_at: it.number.claimed_at };
+    Ok(Some((facts, kept_for)))
 }
 
 impl Receiving<'_> {

@@ -11,6 +11,7 @@ use domain::time::Timestamp;
 
 use crate::connections::{self, CHECK, ConnectionError, DELETED, START};
 use crate::queues::Queues;
+use crate::redelivery::Retryable as _;
 use crate::store::{Store, StoredConnection};
 
 /// How often the schedule looks, as the template says.
@@ -37,7 +38,15 @@ pub async fn look(store: &Store, queues: &Queues, now: Timestamp) -> Result<usiz
             if slice.rem_euclid(LOOKS) != turn.rem_euclid(LOOKS) {
                 continue;
             }
-            let Some(stored) = store.connection(&id).await? else { continue };
+            let stored = match store.connection(&id).await {
+                Ok(Some(it)) => it,
+                Ok(None) => continue,
+                Err(error) => {
+                    // Those behind it are looked at all the same.
+                    tracing::error!(connection.id = %id, error.code = error.code(), "a connection cannot be looked at: {error}");
+                    continue;
+                }
+            };
             let is_checked = slice.rem_euclid(CHECKS) == turn.rem_euclid(CHECKS);
             if let Some((field, heard_at)) = reason(&stored, is_checked, now) {
                 connections::probe(queues, &stored.connection, field, heard_at).await?;

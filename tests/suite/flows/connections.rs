@@ -695,7 +695,7 @@ async fn a_deletion_leaves_the_app_and_the_subscription_that_another_connection_
     let second = created(&world, &ConnectionDraft { numbers: vec!["100000000000008".to_owned()], ..draft() }).await.connection.id;
     assert_eq!((started(&world, &first).await, started(&world, &second).await), (State::Running, State::Running));
     assert!(connections::delete(&world.store, &world.queues, &tenant("acme"), &first, world.now()).await.expect("answers"));
-    world.pass(MINUTE).await;
+    world.pass(MINUTE * 3).await;
     assert!(world.meta.account(NEW_WABA).expect("there").subscribed.contains_key(NEW_APP));
     assert!(world.store.app(&AppId::parse(NEW_APP).expect("an id")).await.expect("answers").is_some());
 }

@@ -110,7 +110,7 @@ async fn a_number_is_verified_and_registered_and_its_connection_runs_until_it_is
         asks(&world, "GET", &at(rest), Value::Null, 404).await;
     }
     asks(&world, "DELETE", &connection, Value::Null, 404).await;
-    world.pass(MINUTE).await;
+    world.pass(MINUTE * 3).await;
     assert!(world.meta.account(ACCOUNT).expect("there").subscribed.is_empty(), "Meta was told");
 }
 
