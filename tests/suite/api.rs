@@ -276,7 +276,7 @@ async fn nothing_of_another_tenant_is_there_on_any_route() {
         }
         if id == "resendMessage" {
             // What is named has arrived, and only what failed is sent again.
-            is_problem(&answer, 409, "underway");
+            is_problem(&answer, 409, "arrived");
             continue;
         }
         assert!((200..300).contains(&answer.status), "{id}: {answer:?}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
+use channel::contacts;
 use channel::erasure::{self, Begun};
 use channel::handling;
 use channel::history::{self, Happening, Line};
@@ -19,6 +20,7 @@ use domain::customer::{Bsuid, Phone};
 use domain::ids::{ConnectionId, ConversationId, MessageId, MessageKey, NumberId, TenantId, Wamid};
 use domain::message::Profile;
 use domain::outgoing::Outgoing;
+use domain::status::State as SendState;
 use domain::template::{Language, TemplateName, Values};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
@@ -245,7 +247,7 @@ fields! {
         language: Language,
         /// The values for its variables.
         values: Option<Values>,
-        /// The customer's fields, which values name.
+        /// The customer's fields, which values name; without them, those of the conversation's contact.
         fields: Option<BTreeMap<String, Scalar>>,
         /// Who sends, by the name that the platform knows them under; the token's subject, if nothing is said.
         person: Option<PersonName>,
@@ -395,7 +397,14 @@ async fn send_template(
         template: new.template.clone(),
         language: new.language.clone(),
         values: new.values.clone().unwrap_or_default(),
-        participant: new.fields.clone().unwrap_or_default(),
+        participant: match new.fields.clone() {
+            Some(it) => it,
+            // As the preview fills it.
+            None => {
+                let contact = contacts::get(&handles.store, &it.conversation).await?.unwrap_or_default().contact;
+                contact.fields().iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect()
+            }
+        },
     };
     accept_template(&handles, &caller, &connection, &once, &template, now.0).await
 }
@@ -470,7 +479,13 @@ async fn resend(
             Ok(Accepted(answer))
         }
         Resend::NoMessage => Err(Problem::not_found()),
+        Resend::Underway(SendState::Delivered | SendState::Read) => {
+            conflict("arrived", "The message has arrived.", "Nothing is to be sent again.")
+        }
         Resend::Underway(_) => conflict("underway", "The message did not fail.", "Wait for what becomes of it."),
+        Resend::Again => {
+            conflict("sent_again", "It was sent again already.", "See what became of that message; if it failed, send that one again.")
+        }
         Resend::NotKept => conflict("not_kept", "The content of the message is not kept.", "Write a new one."),
         Resend::BadId => Err(Problem::unavailable()),
     }

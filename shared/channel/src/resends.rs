@@ -15,7 +15,7 @@ use crate::feed::body;
 use crate::history;
 use crate::jobs::{Author, Reply, TemplateSend, To, V1};
 use crate::queues::{Entry, Queue, Queues};
-use crate::store::{MessageItem, Outbound, Store, TemplateUsed};
+use crate::store::{Asked, MessageItem, Outbound, Store, TemplateUsed};
 
 /// What is kept of a template that was sent: what the customer sees, and the values that made it so, with every field as its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub enum Resend {
     Underway(State),
     /// Its content or its values are not kept: a new one is to be written.
     NotKept,
+    /// It was sent again within a day, as another message.
+    Again,
     /// The new message's id is no UUIDv7.
     BadId,
 }
@@ -74,6 +76,11 @@ pub async fn resend(
     }) else {
         return Ok(Resend::NotKept);
     };
+    // Two who ask for it at once, each with a key of their own, mean one message.
+    let asked = Asked { request: old.to_string(), message: id.to_owned(), at, answer: None };
+    if store.ask_once(tenant, &format!("resend {old}"), &asked).await?.message != id {
+        return Ok(Resend::Again);
+    }
     queues.send(queue, vec![entry]).await?;
     Ok(Resend::Queued(MessageKey { conversation: conversation.id, at, id: new }))
 }

@@ -254,3 +254,45 @@ async fn what_is_erased_is_there_for_nobody() {
     assert_eq!(world.api("GET", &one, None).await.0, 404);
     assert_eq!(world.api("GET", &format!("{one}/messages"), None).await.0, 404);
 }
+
+#[tokio::test]
+async fn what_failed_is_sent_again_once_whoever_asks_for_it() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let messages = path(&world, ANA, "/messages").await;
+    world.meta.fail_next(None, Some(1), meta_sim::Fault::Error { code: 131_026, subcode: None });
+    let failed = posts(&world, "k1", &messages, text("Good morning")).await.body["message"].as_str().expect("a key").to_owned();
+    world.pass(MINUTE).await;
+    let again = path(&world, ANA, &format!("/messages/{}/resend", failed.split_once('/').expect("a key").1)).await;
+    // Two people at once; and the first once more, who was not answered.
+    let first = posts(&world, "k2", &again, json!({ "person": "Eva" })).await;
+    let second = posts(&world, "k3", &again, json!({ "person": "Max" })).await;
+    assert_eq!((first.status, second.status, &second.body["code"]), (202, 409, &json!("sent_again")), "{first:?} {second:?}");
+    assert_eq!(posts(&world, "k2", &again, json!({ "person": "Eva" })).await.body, first.body);
+    world.settle().await;
+    let late = posts(&world, "k4", &again, json!({})).await;
+    assert_eq!((late.status, &late.body["code"]), (409, &json!("sent_again")));
+    let screen = world.screen(ANA);
+    assert_eq!(screen.iter().filter(|it| it.contains("Good morning")).count(), 1, "{screen:?}");
+    let key = first.body["message"].as_str().expect("a key").split_once('/').expect("a key").1.to_owned();
+    let arrived = posts(&world, "k5", &path(&world, ANA, &format!("/messages/{key}/resend")).await, json!({})).await;
+    assert_eq!((arrived.status, &arrived.body["code"]), (409, &json!("arrived")));
+}
+
+#[tokio::test]
+async fn a_template_takes_the_contacts_fields_as_its_preview_does() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let contact = path(&world, ANA, "/contact").await;
+    let tag = world.api_of("demo", "GET", &contact, &[], None).await.headers["etag"].to_str().expect("text").to_owned();
+    let saved = world.api_of("demo", "PUT", &contact, &[("if-match", &tag)], Some(json!({ "fields": { "first_name": "Ana" } }))).await;
+    assert_eq!(saved.status, 200, "{saved:?}");
+    let body = json!({ "template": OFFER, "language": LANGUAGE, "values": { "body": [{ "field": "first_name" }] } });
+    let sent = posts(&world, "k1", &path(&world, ANA, "/templates").await, body).await;
+    assert_eq!(sent.status, 202, "{sent:?}");
+    world.settle().await;
+    let screen = world.screen(ANA);
+    assert!(screen.last().expect("a message").contains("Ana"), "{screen:?}");
+}
