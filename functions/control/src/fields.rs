@@ -73,11 +73,21 @@ fn decode<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
         let words = error.inner().to_string();
         let detail = match (words.find("expected "), words.starts_with("missing field")) {
             (_, true) => format!("It has a {words}."),
-            (Some(at), false) => format!("It must be as this: {}.", words[at..].trim_start_matches("expected ")),
+            (Some(at), false) => format!("It must be as this: {}.", in_english(words[at..].trim_start_matches("expected "))),
             (None, false) => "It is not as the description of the API says.".to_owned(),
         };
         (error.path().to_string(), detail)
     })
+}
+
+/// What the decoder calls a kind of value, as people call it.
+fn in_english(kind: &str) -> &str {
+    match kind {
+        "u16" | "u32" | "u64" => "a whole number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other => other,
+    }
 }
 
 /// What is read field by field.

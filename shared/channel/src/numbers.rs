@@ -203,6 +203,10 @@ pub async fn set_up(
         Step::Deregister => graph.deregister(number, &credentials).await,
     };
     let Err(unread) = done else {
+        if let Step::Register { .. } = step {
+            // That it was not registered is held against it no longer.
+            store.clear_number(number, &stored.connection.id).await?;
+        }
         connections::probe(queues, &stored.connection, connections::CHECK, now).await?;
         return Ok(SetUp::Done);
     };

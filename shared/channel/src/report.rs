@@ -63,7 +63,7 @@ pub async fn report(store: &Store, stored: &StoredConnection, now: Timestamp) ->
     checks.extend(numbers.iter().map(number));
     let attachments = store.attachments(&connection.id).await?;
     checks.push(if attachments.is_empty() {
-        bad("agent", "No agent is attached: messages that come in are kept for people.", "Attach an agent on its Channels tab.")
+        bad("agent", "No agent is attached: messages that come in are kept for people.", "Attach an agent to the connection.")
     } else {
         good("agent", format!("{} attached.", counted(attachments.len(), "agent is", "agents are")))
     });

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::VaultError;
 
-/// Bound to every wrapped key, and named by the policies of the functions:
+/// Bound to every wrapped key: one that is put in another's place does not open there.
 /// <https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html>.
 const CONTEXT: &str = "data_key";
 
