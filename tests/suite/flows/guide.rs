@@ -90,7 +90,7 @@ async fn the_channel_is_running_but_the_agent_does_not_reply() {
     assert_eq!(wrong("inbound").await.expect("told")["what_to_do"], "Switch Inbound on for an agent of this connection.");
     // It is not attached.
     done(world.api_of("demo", "DELETE", &format!("{AGENTS}/example"), &[], None).await, 204);
-    assert_eq!(wrong("agent").await.expect("told")["what_to_do"], "Attach an agent on its Channels tab.");
+    assert_eq!(wrong("agent").await.expect("told")["what_to_do"], "Attach an agent to the connection.");
     world.pass(MINUTE).await;
     world.writes(ANA, "hello");
     world.settle().await;
