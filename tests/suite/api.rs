@@ -1,7 +1,7 @@
 //! The JSON API as a whole: its description, who is let in, and what everything that is not done is answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -342,6 +342,8 @@ struct IssuerHere {
     key: EcdsaKeyPair,
     /// How often its keys were asked for.
     asked: Arc<AtomicUsize>,
+    /// It answers with failures only.
+    is_down: Arc<AtomicBool>,
 }
 
 impl IssuerHere {
@@ -357,15 +359,20 @@ impl IssuerHere {
         let metadata = json!({ "issuer": name, "jwks_uri": format!("{name}/keys") });
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
+        let is_down = Arc::new(AtomicBool::new(false));
+        let down = is_down.clone();
         let served_keys = async move || {
             count.fetch_add(1, Ordering::Relaxed);
-            axum::Json(keys)
+            match down.load(Ordering::Relaxed) {
+                true => Err(http::StatusCode::INTERNAL_SERVER_ERROR),
+                false => Ok(axum::Json(keys)),
+            }
         };
         let routes = axum::Router::new()
             .route("/.well-known/openid-configuration", axum::routing::get(async move || axum::Json(metadata)))
             .route("/keys", axum::routing::get(served_keys));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { name, key, asked }
+        Self { name, key, asked, is_down }
     }
 
     fn access(&self) -> Access {
@@ -412,7 +419,7 @@ async fn a_token_that_another_signed_is_refused_and_the_issuer_is_asked_once_a_m
     let world = World::new().await;
     let (issuer, stranger) = (IssuerHere::new().await, IssuerHere::new().await);
     let router = control::router(world.control(issuer.access()));
-    let forged = IssuerHere { name: issuer.name.clone(), key: stranger.key, asked: stranger.asked };
+    let forged = IssuerHere { name: issuer.name.clone(), ..stranger };
     let ask = async |token: String| with_token(&world, &router, "GET", "/v1/connections", &token).await.0;
     assert_eq!(ask(issuer.token(&world, "read", "one")).await, 200);
     assert_eq!(ask(forged.token(&world, "read", "one")).await, 401);
@@ -426,6 +433,25 @@ async fn a_token_that_another_signed_is_refused_and_the_issuer_is_asked_once_a_m
     let early = issuer.token(&world, "read", "one");
     world.clock.advance(std::time::Duration::from_hours(2));
     assert_eq!(ask(early).await, 401, "it is not in force any more");
+}
+
+#[tokio::test]
+async fn keys_hold_for_a_day_while_their_issuer_does_not_answer() {
+    let world = World::new().await;
+    let issuer = IssuerHere::new().await;
+    let router = control::router(world.control(issuer.access()));
+    let ask = async || with_token(&world, &router, "GET", "/v1/connections", &issuer.token(&world, "read", "one")).await.0;
+    assert_eq!(ask().await, 200);
+    issuer.is_down.store(true, Ordering::Relaxed);
+    world.clock.advance(std::time::Duration::from_hours(2));
+    for _ in 0..5 {
+        assert_eq!(ask().await, 200);
+    }
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 2, "it is left in peace for a minute");
+    world.clock.advance(std::time::Duration::from_hours(23));
+    assert_eq!(ask().await, 503, "a key may have been withdrawn");
+    issuer.is_down.store(false, Ordering::Relaxed);
+    assert_eq!(ask().await, 200);
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use channel::signup::ServerApp;
 use channel::vault::Secret;
-use domain::ids::AppId;
 use lambda_http::{Body, http};
 use meta_sim::{Account, App, Fault, Number, Token};
 use serde_json::{Value, json};
@@ -168,7 +167,7 @@ async fn course(world: &World, caller: &Caller<'_>) {
         world.dynamo.faults().clear();
     }
     // Sign-in: the code is good once.
-    world.has_app(ServerApp { id: AppId::parse(SERVER_APP).expect("an id"), secret: Secret::new(SERVER_SECRET) });
+    world.has_app(ServerApp::new(SERVER_APP, Secret::new(SERVER_SECRET), Duration::from_hours(24)).expect("an id"));
     caller.asks("DELETE", &connection, &[], Value::Null, 204).await;
     world.pass(Duration::from_mins(3)).await;
     world.meta.put_code(CODE, SERVER_APP, SIGNED_TOKEN);

@@ -20,6 +20,8 @@ const ANSWER_BYTES: usize = 256 * 1024;
 const REMEMBERED: Duration = Duration::from_hours(1);
 /// …or when a token names another one, at most so often.
 const ASKED_EVERY: Duration = Duration::from_mins(1);
+/// While the issuer does not answer, keys are believed for this long.
+const HELD_FOR: Duration = Duration::from_hours(24);
 
 /// How a token may be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +151,16 @@ pub struct Issuer {
     name: String,
     client: Client,
     allow_loopback: bool,
-    known: Mutex<Option<(Timestamp, Arc<Keys>)>>,
+    known: Mutex<Option<Known>>,
+}
+
+/// The keys that are known.
+#[derive(Debug)]
+struct Known {
+    read_at: Timestamp,
+    /// When the issuer was last asked, whether it answered or not.
+    asked_at: Timestamp,
+    keys: Arc<Keys>,
 }
 
 impl Issuer {
@@ -193,21 +204,21 @@ impl Issuer {
     /// [`IssuerError`], if they are not known from before.
     pub(crate) async fn keys(&self, key_id: Option<&str>, now: Timestamp) -> Result<Arc<Keys>, IssuerError> {
         let mut known = self.known.lock().await;
-        if let Some((at, keys)) = known.as_ref() {
-            let again = if keys.knows(key_id) { REMEMBERED } else { ASKED_EVERY };
-            if now.since(*at) < again {
-                return Ok(keys.clone());
+        if let Some(it) = known.as_ref() {
+            let is_fresh = it.keys.knows(key_id) && now.since(it.read_at) < REMEMBERED;
+            if is_fresh || now.since(it.asked_at) < ASKED_EVERY {
+                return Ok(it.keys.clone());
             }
         }
         match self.fetch().await {
-            Ok(keys) => Ok(known.insert((now, Arc::new(keys))).1.clone()),
+            Ok(keys) => Ok(known.insert(Known { read_at: now, asked_at: now, keys: Arc::new(keys) }).keys.clone()),
             Err(error) => match known.as_mut() {
-                // What is known holds meanwhile, and the issuer is left in peace for a while.
-                Some((at, keys)) => {
-                    *at = now;
-                    Ok(keys.clone())
+                // What is known holds meanwhile, for a day at most: a key may have been withdrawn.
+                Some(it) if now.since(it.read_at) < HELD_FOR => {
+                    it.asked_at = now;
+                    Ok(it.keys.clone())
                 }
-                None => Err(error),
+                _ => Err(error),
             },
         }
     }

@@ -34,7 +34,7 @@ use channel::queues::{Queue, Queues};
 use channel::signup::ServerApp;
 use channel::store::Store;
 use channel::vault::{KeySource, Secret, Vault};
-use domain::ids::{AppId, TenantId};
+use domain::ids::TenantId;
 use domain::time::Timestamp;
 use lambda::configuration::{Environment, Installation, Misconfigured};
 use lambda_http::{Body, Request, RequestExt as _, Response};
@@ -77,7 +77,7 @@ impl Config {
         let vault = environment.vault();
         let graph = environment.graph();
         let webhook_url = environment.required("WEBHOOK_URL");
-        let server_app = server_app(&mut environment);
+        let server_app = environment.server_app();
         let access = access(&mut environment);
         environment.finish(|| {
             Some(Self {
@@ -90,17 +90,6 @@ impl Config {
             })
         })
     }
-}
-
-/// The server's own Meta app, `META_APP_ID` and `META_APP_SECRET`, if it has one.
-fn server_app(environment: &mut Environment) -> Option<Option<ServerApp>> {
-    let Some(id) = environment.optional("META_APP_ID") else { return Some(None) };
-    let secret = environment.required("META_APP_SECRET");
-    let id = AppId::parse(id).ok();
-    if id.is_none() {
-        environment.malformed("META_APP_ID");
-    }
-    Some(Some(ServerApp { id: id?, secret: Secret::new(secret?) }))
 }
 
 /// By `JWT_ISSUER`, `JWT_AUDIENCE` and `JWT_TENANT_CLAIM`; where there is no issuer, by `API_TOKEN` for the tenant `API_TENANT`, which only a

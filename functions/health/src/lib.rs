@@ -1,8 +1,6 @@
 //! `probes`: checks connections, reads again from Meta what Meta says has changed, and what may have, hands over owed turns, and erases
 //! customers' data.
 
-use std::time::Duration;
-
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use channel::checks::CheckSettings;
 use channel::counts::Counts;
@@ -11,6 +9,7 @@ use channel::health::{Health, Turns};
 use channel::jobs::Probe;
 use channel::queues::{Queue, Queues};
 use channel::redelivery::Retryable as _;
+use channel::signup::{self, ServerApp};
 use channel::store::Store;
 use channel::vault::{KeySource, Vault};
 use channel::watch;
@@ -27,6 +26,7 @@ pub struct Config {
     vault: KeySource,
     graph: Settings,
     checks: CheckSettings,
+    server_app: Option<ServerApp>,
 }
 
 impl Config {
@@ -40,13 +40,15 @@ impl Config {
         let vault = environment.vault();
         let graph = environment.graph();
         let webhook_url = environment.required("WEBHOOK_URL");
-        let overlap_hours = environment.parsed_or("APP_SECRET_OVERLAP_HOURS", 24_u32);
+        let secret_overlap = environment.secret_overlap();
+        let server_app = environment.server_app();
         environment.finish(|| {
             Some(Self {
                 installation: installation?,
                 vault: vault?,
                 graph: graph?,
-                checks: CheckSettings { webhook_url: webhook_url?, secret_overlap: Duration::from_hours(u64::from(overlap_hours?)) },
+                checks: CheckSettings { webhook_url: webhook_url?, secret_overlap: secret_overlap? },
+                server_app: server_app?,
             })
         })
     }
@@ -60,6 +62,7 @@ pub struct Handles {
     vault: Vault,
     graph: Graph,
     checks: CheckSettings,
+    server_app: Option<ServerApp>,
 }
 
 impl Handles {
@@ -71,14 +74,20 @@ impl Handles {
         let (aws, store, queues) = config.installation.connect();
         let graph = Graph::new(&config.graph)?;
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, queues, vault, graph, config.checks))
+        Ok(Self::over(store, queues, vault, graph, (config.checks, config.server_app)))
     }
 
-    /// Over a store, queues, a vault and the Graph API.
+    /// Over a store, queues, a vault, the Graph API, and what this installation is to Meta.
     #[must_use]
-    pub fn over(store: Store, queues: Queues, vault: Vault, graph: Graph, checks: CheckSettings) -> Self {
+    pub fn over(
+        store: Store,
+        queues: Queues,
+        vault: Vault,
+        graph: Graph,
+        (checks, server_app): (CheckSettings, Option<ServerApp>),
+    ) -> Self {
         let directory = Directory::new(store.clone(), vault.clone());
-        Self { store, queues, directory, vault, graph, checks }
+        Self { store, queues, directory, vault, graph, checks, server_app }
     }
 }
 
@@ -105,9 +114,23 @@ pub async fn answer(handles: &Handles, event: Event, now: Timestamp, deadline: O
     match event {
         Event::Probes(event) => handle(handles, event, now, deadline).await,
         Event::Schedule(Schedule::Look) => {
-            if let Err(error) = watch::look(&handles.store, &handles.queues, now).await {
+            let Handles { store, queues, vault, server_app, .. } = handles;
+            if let Err(error) = watch::look(store, queues, now).await {
                 let chain = lambda::logging::chain(&error);
                 tracing::error!(error.code = error.code(), error.chain = chain, "the connections that are due are not looked at");
+            }
+            // A deployment may have brought another secret of the server's app.
+            let kept = match server_app {
+                Some(it) => signup::keep_app(store, vault, it, now).await,
+                None => Ok(true),
+            };
+            match kept {
+                Ok(true) => {}
+                Ok(false) => tracing::error!("the app of META_APP_ID is a tenant's: nobody can sign in with Meta"),
+                Err(error) => {
+                    let chain = lambda::logging::chain(&error);
+                    tracing::error!(error.code = error.code(), error.chain = chain, "the server's app is not kept");
+                }
             }
             SqsBatchResponse::default()
         }
@@ -116,7 +139,7 @@ pub async fn answer(handles: &Handles, event: Event, now: Timestamp, deadline: O
 
 /// Runs one batch. Meta is asked once for what several of its probes are reasons for.
 pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
-    let Handles { store, queues, directory, vault, graph, checks } = handles;
+    let Handles { store, queues, directory, vault, graph, checks, .. } = handles;
     let counts = Counts::new();
     let health = Health { store, queues, directory, vault, graph, settings: checks, counts: &counts, turns: &Turns::default() };
     let job = async |it: Probe, delivery: &_| Box::pin(health.look(&it, delivery, now)).await;

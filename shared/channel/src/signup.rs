@@ -4,6 +4,7 @@
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/embedded-signup/overview>
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
@@ -14,7 +15,7 @@ use crate::connections::{self, ConnectionDraft, ConnectionError, FieldProblem, S
 use crate::endings;
 use crate::health::is_passing;
 use crate::queues::Queues;
-use crate::store::{App, AppOwner, Store, StoredConnection};
+use crate::store::{AppClaim, AppOwner, Store, StoredConnection};
 use crate::vault::{AdditionalData, Secret, Vault};
 
 /// What a person is told where the server has no app of its own.
@@ -27,6 +28,36 @@ pub struct ServerApp {
     pub id: AppId,
     /// Its secret.
     pub secret: Secret,
+    /// How long the secret before is accepted beside it.
+    pub overlap: Duration,
+}
+
+impl ServerApp {
+    /// An app by its id; nothing if that is none.
+    #[must_use]
+    pub fn new(id: &str, secret: Secret, overlap: Duration) -> Option<Self> {
+        Some(Self { id: AppId::parse(id).ok()?, secret, overlap })
+    }
+}
+
+/// Has webhooks that are signed with the server's app's secret accepted: what is told of a new one is the operator's word. False if a tenant
+/// holds the app.
+///
+/// # Errors
+/// [`ConnectionError`].
+pub async fn keep_app(store: &Store, vault: &Vault, app: &ServerApp, now: Timestamp) -> Result<bool, ConnectionError> {
+    let of_app = |field| AdditionalData::of_app(app.id.as_str(), field);
+    if let Some(known) = store.app(&app.id).await? {
+        if known.owner != AppOwner::Server {
+            return Ok(false);
+        }
+        if vault.open_any(known.secret.as_ref(), &of_app("secret")).await?.as_ref() == Some(&app.secret) {
+            return Ok(true);
+        }
+    }
+    let secret = vault.seal(&app.secret, &of_app("secret"), now).await?;
+    let verify_token = vault.seal(&Secret::generate()?, &of_app("verify_token"), now).await?;
+    Ok(store.keep_server_app(&AppClaim { id: app.id.clone(), secret: Some(secret), verify_token, overlap: app.overlap }, now).await?)
 }
 
 /// What the browser brings back from Meta.
@@ -90,16 +121,7 @@ pub async fn sign_up(
         Ok(records) => records,
         Err(refused) => return Ok(refused),
     };
-    let of_app = |field| AdditionalData::of_app(app.id.as_str(), field);
-    let kept = App {
-        id: app.id.clone(),
-        owner: AppOwner::Server,
-        secret: Some(vault.seal(&app.secret, &of_app("secret"), now).await?),
-        previous_secret: None,
-        previous_until: None,
-        verify_token: vault.seal(&Secret::generate()?, &of_app("verify_token"), now).await?,
-    };
-    if !store.keep_server_app(&kept).await? {
+    if !keep_app(store, vault, app, now).await? {
         return Ok(SignedUp::NotConfigured);
     }
     let draft = ConnectionDraft {

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use channel::aws::Aws;
 use channel::queues::{Queue, QueueUrls, Queues};
+use channel::signup::ServerApp;
 use channel::store::{Store, Tables};
 use channel::vault::{KeySource, MASTER_KEY_ID, Secret, Vault};
 
@@ -153,6 +155,23 @@ impl Environment {
             self.malformed("MASTER_KEY");
         }
         vault.map(KeySource::Master)
+    }
+
+    /// `APP_SECRET_OVERLAP_HOURS`: how long an app's previous secret is accepted; a day if nothing is said.
+    pub fn secret_overlap(&mut self) -> Option<Duration> {
+        self.parsed_or("APP_SECRET_OVERLAP_HOURS", 24_u32).map(|it| Duration::from_hours(u64::from(it)))
+    }
+
+    /// The server's own Meta app, `META_APP_ID` and `META_APP_SECRET`, if it has one. `None` only if it is malformed.
+    pub fn server_app(&mut self) -> Option<Option<ServerApp>> {
+        let overlap = self.secret_overlap();
+        let Some(id) = self.optional("META_APP_ID") else { return Some(None) };
+        let secret = self.required("META_APP_SECRET")?;
+        let app = ServerApp::new(&id, Secret::new(secret), overlap?);
+        if app.is_none() {
+            self.malformed("META_APP_ID");
+        }
+        app.map(Some)
     }
 
     /// Is this a stack on one machine? Only there SQS has an endpoint of its own, and only there others may be reached on this machine.

@@ -703,7 +703,7 @@ async fn a_deletion_leaves_the_app_and_the_subscription_that_another_connection_
 const SERVER_SECRET: &str = "server-secret-0123";
 
 async fn signed_up(world: &World, code: &str, numbers: &[&str]) -> SignedUp {
-    let app = ServerApp { id: AppId::parse(NEW_APP).expect("an id"), secret: Secret::new(SERVER_SECRET) };
+    let app = ServerApp::new(NEW_APP, Secret::new(SERVER_SECRET), DAY).expect("an id");
     let sign_up = SignUp {
         tenant: tenant("acme"),
         name: "Acme".to_owned(),

@@ -1,13 +1,12 @@
 //! A connection from its credentials to its end, through the JSON API: created, set up, started, reported on, deleted; or signed in with Meta.
 
-use channel::signup::{NOT_CONFIGURED, ServerApp};
+use channel::signup::{self, NOT_CONFIGURED, ServerApp};
 use channel::vault::Secret;
-use domain::ids::AppId;
 use meta_sim::{Account, App, Number, Token};
 use serde_json::{Value, json};
-use world::story::World;
+use world::story::{World, vault};
 
-use super::MINUTE;
+use super::{DAY, MINUTE};
 
 const NUMBER: &str = "100000000000009";
 const APP_ID: &str = "200000000000009";
@@ -137,7 +136,7 @@ async fn who_signs_in_with_meta_has_a_connection_where_the_server_has_an_app() {
     let path = "/v1/connections/embedded-signup";
     let none = asks(&world, "POST", path, body("code-1"), 409).await;
     assert_eq!((&none["code"], &none["title"]), (&json!("server_app_missing"), &json!(NOT_CONFIGURED)));
-    world.has_app(ServerApp { id: AppId::parse(APP_ID).expect("an id"), secret: Secret::new(SECRET) });
+    world.has_app(ServerApp::new(APP_ID, Secret::new(SECRET), DAY).expect("an id"));
     world.meta.put_code("code-1", APP_ID, TOKEN);
     // What can be seen to be wrong does not spend the code.
     let mut nameless = body("code-1");
@@ -160,9 +159,22 @@ async fn who_signs_in_with_meta_has_a_connection_where_the_server_has_an_app() {
     asks(&world, "POST", &format!("{number}/deregister"), Value::Null, 204).await;
     asks(&world, "POST", &format!("{number}/register"), json!({}), 204).await;
     assert!(world.meta.number(NUMBER).expect("there").registered);
+    // The operator deploys another secret, which the schedule takes however often: the one before is accepted for a day.
+    let next = ServerApp::new(APP_ID, Secret::new("next-server-secret-01"), DAY).expect("an id");
+    for _ in 0..2 {
+        assert!(signup::keep_app(&world.store, &vault(), &next, world.now()).await.expect("the store answers"));
+        world.clock.advance(MINUTE * 2);
+    }
+    let posts =
+        async |secret: &str| world.post_bytes(&format!("/webhooks/{APP_ID}"), b"{}", Some(&meta_sim::signature(secret, b"{}"))).await;
+    assert_eq!((posts(SECRET).await, posts("next-server-secret-01").await), (200, 200));
+    world.clock.advance(DAY);
+    assert_eq!((posts(SECRET).await, posts("next-server-secret-01").await), (403, 200));
     // What another account's sign-in claims of this one is not believed.
     world.meta.put_token(Token::new("narrow-token", APP_ID, &["300000000000007"]));
     world.meta.put_code("code-2", APP_ID, "narrow-token");
+    world.has_app(next);
+    world.meta.put_app(App::new(APP_ID, "next-server-secret-01"));
     let unproven = asks(&world, "POST", path, body("code-2"), 422).await;
     assert_eq!((&unproven["errors"][0]["field"], &unproven["errors"][0]["code"]), (&json!("business_account_id"), &json!("unproven")));
     world.settle().await;

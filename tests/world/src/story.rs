@@ -728,7 +728,7 @@ impl Parts<'_> {
     fn health(&self) -> health::Handles {
         let graph = Graph::new(&self.graph()).expect("settings on this machine");
         let checks = CheckSettings { webhook_url: self.webhook_url.clone(), secret_overlap: SECRET_OVERLAP };
-        health::Handles::over(self.store("health"), self.queues("health"), vault(), graph, checks)
+        health::Handles::over(self.store("health"), self.queues("health"), vault(), graph, (checks, None))
     }
 
     /// Serves the webhook's function on this machine, for Meta to check the callback; the address. What Meta posts, the world delivers.

@@ -33,6 +33,14 @@ pub struct AppClaim {
     pub overlap: Duration,
 }
 
+impl AppClaim {
+    /// An app that nobody had.
+    fn first(&self, owner: AppOwner, secret: Sealed) -> App {
+        let (id, verify_token) = (self.id.clone(), self.verify_token.clone());
+        App { id, owner, secret: Some(secret), previous_secret: None, previous_until: None, verify_token }
+    }
+}
+
 /// What came of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
@@ -143,14 +151,7 @@ impl Store {
         let key = keys::app(&claim.id);
         let Some(found) = self.dynamo.get::<App>(&key, Read::Strong).await? else {
             let Some(secret) = claim.secret.clone() else { return Ok(Ok(None)) };
-            let app = App {
-                id: claim.id.clone(),
-                owner: AppOwner::Tenant(connection.tenant.clone()),
-                secret: Some(secret),
-                previous_secret: None,
-                previous_until: None,
-                verify_token: claim.verify_token.clone(),
-            };
+            let app = claim.first(AppOwner::Tenant(connection.tenant.clone()), secret);
             return Ok(Ok(Some(Write::put(key, &app, Some(1), Condition::Absent)?)));
         };
         let Versioned { version, value: app } = found;
@@ -185,18 +186,19 @@ impl Store {
         self.dynamo.delete(&keys::connection_of_waba(waba, &connection.id)).await
     }
 
-    /// The server's own app, for whoever signs in with Meta: Meta has confirmed its secret. False if a tenant holds it.
+    /// The server's own app, for whoever signs in with Meta, with this secret from now on. False if a tenant holds it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn keep_server_app(&self, app: &App) -> Result<bool, StoreError> {
+    pub async fn keep_server_app(&self, claim: &AppClaim, now: Timestamp) -> Result<bool, StoreError> {
+        let Some(secret) = &claim.secret else { return Ok(false) };
         for _ in 0..RACES {
-            let key = keys::app(&app.id);
+            let key = keys::app(&claim.id);
             let found: Option<Versioned<App>> = self.dynamo.get(&key, Read::Strong).await?;
             let (next, version, condition) = match found {
-                None => (app.clone(), 0, Condition::Absent),
+                None => (claim.first(AppOwner::Server, secret.clone()), 0, Condition::Absent),
                 Some(it) if it.value.owner != AppOwner::Server => return Ok(false),
-                Some(it) => (App { secret: app.secret.clone(), ..it.value }, it.version, Condition::Version(it.version)),
+                Some(it) => (it.value.rotated(secret.clone(), claim.overlap, now), it.version, Condition::Version(it.version)),
             };
             if self.dynamo.transact(vec![Write::put(key, &next, Some(version + 1), condition)?]).await? {
                 return Ok(true);
