@@ -125,7 +125,7 @@ fields! {
         description: Option<String>,
         /// The Meta app; without one it sends, and nothing comes in.
         app_id: Option<String>,
-        /// The app's secret, which proves webhooks.
+        /// The app's secret, which proves webhooks. Empty, none is entered: the app's own stays, if the tenant has entered it before.
         app_secret: Option<String>,
         /// What sends.
         access_token: Entered,

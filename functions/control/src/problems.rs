@@ -122,6 +122,7 @@ impl Problem {
     /// Nothing of this tenant has this name.
     pub(crate) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing.")
+            .saying("One of the ids, in the path or beside it, is of nothing that this tenant has.")
     }
 
     /// Fields that are wrong.

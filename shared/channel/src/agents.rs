@@ -38,7 +38,8 @@ pub async fn attach(
             let word = if inbound { "with Inbound" } else { "without Inbound" };
             settle_inbound(store, &connection.id).await?;
             store.log(&connection.id, now, &format!("Agent {agent} is attached {word}.")).await?;
-            return Ok(Attached::Done(Attachment { connection: connection.id.clone(), agent: agent.clone(), inbound }));
+            let attachment = store.attachment(&connection.id, agent).await?;
+            return Ok(Attached::Done(attachment.unwrap_or_else(|| Attachment::new(connection.id.clone(), agent.clone(), inbound))));
         }
         if let Some(holder) = store.inbound_agent(&connection.id).await?.filter(|it| inbound && it != agent) {
             return Ok(Attached::Held { holder });

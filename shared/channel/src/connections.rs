@@ -142,7 +142,7 @@ pub async fn install(store: &Store, queues: &Queues, vault: &Vault, new: &NewCon
     };
     let number = |id: &NumberId| NumberItem::claimed(id.clone(), new.id.clone(), new.agent.clone(), now);
     let numbers: Vec<NumberItem> = new.numbers.iter().map(number).collect();
-    let attachment = |agent: &AgentId| Attachment { connection: new.id.clone(), agent: agent.clone(), inbound: true };
+    let attachment = |agent: &AgentId| Attachment::new(new.id.clone(), agent.clone(), true);
     let attachments: Vec<Attachment> = new.agent.iter().map(attachment).collect();
     let is_new = store.install(&connection, &app, &numbers, &attachments).await?;
     if is_new {

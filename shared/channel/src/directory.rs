@@ -14,7 +14,7 @@ use domain::time::Timestamp;
 use meta::signature::AppSecrets;
 
 use crate::redelivery::Retryable;
-use crate::store::{NumberItem, Store, StoreError};
+use crate::store::{Attachment, NumberItem, Store, StoreError};
 use crate::vault::{AdditionalData, Sealed, Secret, Vault, VaultError};
 
 /// Apps and owners are remembered for this long by the webhook.
@@ -139,13 +139,14 @@ pub struct Owners {
     store: Store,
     owners: Memory<NumberId, Owner>,
     accounts: Memory<WabaId, Vec<Connection>>,
+    attachments: Memory<(ConnectionId, AgentId), Attachment>,
 }
 
 impl Owners {
     /// Over this store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, owners: Memory::new(), accounts: Memory::new() }
+        Self { store, owners: Memory::new(), accounts: Memory::new(), attachments: Memory::new() }
     }
 
     /// Whose a number is, as it was within `age`; what nobody holds is looked up afresh, at most once a second per number.
@@ -204,6 +205,20 @@ impl Owners {
         }
         self.accounts.forget(account);
         self.of_account(account, now).await
+    }
+
+    /// How an agent is attached to a connection, as it was some seconds ago.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn attachment(&self, connection: &ConnectionId, agent: &AgentId, now: Timestamp) -> Result<Option<Attachment>, StoreError> {
+        let key = (connection.clone(), agent.clone());
+        if let Some(it) = self.attachments.recall(&key, REMEMBERED_TO_SEND, now) {
+            return Ok(it);
+        }
+        let attachment = self.store.attachment(connection, agent).await?;
+        self.attachments.remember(&key, attachment.clone(), now);
+        Ok(attachment)
     }
 
     /// Whose a number is, as it is now.

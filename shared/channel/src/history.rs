@@ -193,7 +193,7 @@ fn line((key, item): Sorted, remarks: &[Remarked]) -> Option<Line> {
             (Some(it.number.clone()), theirs(&it, edit, latest(RemarkKind::Revoke).is_some()))
         }
         MessageItem::Outbound(it) => (it.number.clone(), Said::Business(ours(it))),
-        MessageItem::Body { .. } | MessageItem::Shell => return None,
+        MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => return None,
     };
     Some(Line { at: key.at, id: key, number, said, reaction })
 }
@@ -207,7 +207,7 @@ fn targets(key: &MessageKey, item: &MessageItem) -> Vec<String> {
             let number = it.number.iter().flat_map(|number| wamids.clone().map(move |it| hash(&["inbound", number.as_str(), it.as_str()])));
             number.collect()
         }
-        MessageItem::Body { .. } | MessageItem::Shell => Vec::new(),
+        MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => Vec::new(),
     }
 }
 
@@ -378,7 +378,7 @@ pub fn story(key: &MessageKey, item: &MessageItem) -> Vec<Happening> {
     let mut all = match item {
         MessageItem::Inbound(it) => story_of_theirs(key, it),
         MessageItem::Outbound(it) => story_of_ours(key, it),
-        MessageItem::Body { .. } | MessageItem::Shell => Vec::new(),
+        MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => Vec::new(),
     };
     // What bears one time stays as it is put here, which is how it happened.
     all.sort_by_key(|it| match it.what {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use domain::connection::MESSAGE_DAYS;
+use domain::connection::{MESSAGE_DAYS, State};
 use domain::conversation::{Answerer, Conversation, Decided, Facts, HandTo, Handling};
 use domain::customer::{Address, Customer};
 use domain::ids::{MessageId, MessageKey, Wamid, hash};
@@ -16,13 +16,13 @@ use crate::counts::Counts;
 use crate::directory::{Owner, Owners, REMEMBERED_TO_SEND};
 use crate::feed;
 use crate::handling;
-use crate::jobs::{From, Happened, Written};
+use crate::jobs::{From, Happened, MediaTask, Written};
 use crate::owed::{Handed, Slice, hand_over_slice, slice};
 use crate::people;
 use crate::queues::{QueueError, Queues};
 use crate::redelivery::{Progress, Retryable};
-use crate::store::{Found, HandedOver, Inbound, Outbound, RACES, Remark, RemarkKind, Store, StoreError, Stored};
-use crate::turns::{HandOver, LOOKS_BACK, TurnError, hand_over, is_message};
+use crate::store::{Attachment, Found, HandedOver, Inbound, Outbound, RACES, Remark, RemarkKind, Store, StoreError, Stored};
+use crate::turns::{HandOver, LOOKS_BACK, MediaOf, TurnError, hand_over, have_media, is_message};
 
 /// Why an inbound job did not end.
 #[derive(Debug, thiserror::Error)]
@@ -119,11 +119,20 @@ async fn facts(store: &Store, owners: &Owners, written: &Written, now: Timestamp
     let owner = owner.filter(|it| it.connection.id == written.connection);
     let Some(it) = owner else {
         let is_there = store.connection(&written.connection).await?.is_some_and(|it| it.deleted_at.is_none());
-        let facts = Facts { is_running: false, is_behind: false, agent: None, claimed_at: Timestamp::MAX };
-        return Ok(is_there.then_some((facts, KEPT_FOR)));
+        return Ok(is_there.then_some((Facts::nobodys(), KEPT_FOR)));
     };
     let kept_for = it.connection.messages_kept_for();
-    let facts = Facts { is_running: runs(&it), is_behind: false, agent: it.number.agent, claimed_at: it.number.claimed_at };
+    let attachment = match &it.number.agent {
+        Some(agent) => owners.attachment(&written.connection, agent, now).await?,
+        None => None,
+    };
+    let facts = Facts {
+        is_running: runs(&it) && attachment.as_ref().is_none_or(|it| it.down_since.is_none()),
+        agent: attachment.as_ref().map(Attachment::listener),
+        may_fetch: it.connection.lifecycle.state != State::Error,
+        claimed_at: it.number.claimed_at,
+        ..Facts::nobodys()
+    };
     Ok(Some((facts, kept_for)))
 }
 
@@ -176,12 +185,16 @@ impl Receiving<'_> {
             return Ok(home);
         }
         let is_revoked = home.conversation.revoked.iter().any(|it| *it == *id.as_str());
-        let facts = Facts { agent: self.facts.agent.clone().filter(|_| !is_revoked), ..self.facts.clone() };
+        let facts = match is_revoked {
+            true => Facts { agent: None, may_fetch: false, ..self.facts.clone() },
+            false => self.facts.clone(),
+        };
         for _ in 0..RACES {
             let key = MessageKey { conversation: home.conversation.id.clone(), at: event.at(), id: id.clone() };
             let before = home.conversation.clone();
             let owed = self.owed(&home.conversation, event).await?;
-            let facts = Facts { is_behind: owed.as_ref().is_some_and(Slice::has_more), ..facts.clone() };
+            let is_behind_media = owed.as_ref().is_some_and(Slice::has_file);
+            let facts = Facts { is_behind: owed.as_ref().is_some_and(Slice::has_more), is_behind_media, ..facts.clone() };
             let decided = home.conversation.receive(&self.written.number, &key, event, &facts, self.now);
             if event.effect().opens == Opens::Yes {
                 home.conversation.show(&self.written.profile, event.at());
@@ -197,6 +210,7 @@ impl Receiving<'_> {
                 // A repeat after a merge finds its own record under the part in which it was decided.
                 let key = decided.message.clone();
                 let handed_before = self.hand_over(&home, event, &decided, owed).await?;
+                self.have_fetched(event, &decided).await?;
                 self.tell_kept(&home.conversation, &key, event).await?;
                 let handed = match decided.to {
                     HandTo::Agent(it) => HandedOver::Agent(it),
@@ -270,10 +284,22 @@ impl Receiving<'_> {
             message,
             is_late: decided.is_late,
             missed: decided.missed.as_ref(),
+            through: decided.through,
+            owed_at: None,
         };
         hand_over(self.store, self.queues, &home.conversation, it, self.now).await?;
         self.counts.one("turn.handed_over");
         Ok(handed_before)
+    }
+
+    /// Has a file fetched that nobody is told of now.
+    async fn have_fetched(&self, event: &Event, decided: &Decided) -> Result<(), QueueError> {
+        let Some(media) = event.media().filter(|_| decided.fetches) else { return Ok(()) };
+        have_media(self.queues, self.media_of(), &decided.message, MediaTask::Fetch { media: media.clone() }, self.now).await
+    }
+
+    fn media_of(&self) -> MediaOf<'_> {
+        MediaOf { tenant: &self.written.tenant, connection: &self.written.connection, number: &self.written.number }
     }
 
     /// Takes away the note of what was owed, as far as it is handed over, and of a deletion whose message is here now; if the conversation
@@ -360,7 +386,11 @@ impl Receiving<'_> {
         let id = MessageId::of_inbound(&self.written.number, target);
         let remembered = self.store.change_conversation(&home.conversation.id, |it| it.remember_revoked(id.as_str())).await?;
         let newest = self.store.newest_messages(home.conversation.everywhere(), LOOKS_BACK).await?;
-        if let Some((key, _)) = newest.iter().find(|it| is_message(it, &self.written.number, target)) {
+        if let Some((key, item)) = newest.iter().find(|it| is_message(it, &self.written.number, target)) {
+            // Its file may still be on its way: it is behind it in the queue.
+            if item.has_file() {
+                have_media(self.queues, self.media_of(), key, MediaTask::Erase, self.now).await?;
+            }
             self.store.erase(key).await?;
             self.store.change_conversation(&home.conversation.id, |it| it.forget_revoked(id.as_str())).await?;
         }

@@ -172,7 +172,7 @@ pub async fn read(store: &Store, queues: &Queues, id: &ConversationId, person: &
             Some(Event::Message(message) | Event::Standby(message)) => Some((key, message.wamid)),
             Some(_) | None => None,
         },
-        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::Shell => None,
+        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => None,
     });
     if let Some((key, wamid)) = theirs {
         let reply = Reply {

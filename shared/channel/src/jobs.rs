@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use domain::connection;
 use domain::conversation::{Answerer, Standing};
 use domain::customer::{Bsuid, Customer, Phone};
-use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, Malformed, NumberId, TenantId, WabaId, Wamid};
-use domain::message::{Content, Event, Preference, Profile, Referral};
+use domain::ids::{AgentId, AppId, ConnectionId, ConversationId, Malformed, MessageKey, NumberId, TenantId, WabaId, Wamid};
+use domain::message::{Content, Event, Media, Preference, Profile, Referral};
 use domain::outgoing::Outgoing;
 use domain::refusal::Retry;
 use domain::status::{Fault, Pricing, State, Step};
@@ -180,7 +180,7 @@ pub struct MissedMessage {
     pub text: Option<String>,
 }
 
-/// `turns.fifo`: one message of a customer, handed to an agent.
+/// `turns.fifo` and `bridge.fifo`: one message of a customer, handed to an agent.
 ///
 /// Message group: the conversation. Deduplication id: the message's id. The same turn may come twice: derive reply ids from it, as [`Reply`] does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -227,6 +227,116 @@ pub struct Turn {
     /// What the agent missed while a person had the conversation: on the first turn after the release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missed: Vec<MissedMessage>,
+    /// The customer's file, or why it is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<TurnFile>,
+    /// The words of a voice message, where the agent has speech-to-text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<Transcript>,
+    /// The messages that became this one turn, where the customer wrote several shortly after one another: the words of all are in `content`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gathered: Vec<GatheredMessage>,
+}
+
+/// Why something is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Missing {
+    /// The code.
+    pub code: String,
+    /// What a person is told.
+    pub note: String,
+}
+
+/// A customer's file: the link to it, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TurnFile {
+    /// Where it can be fetched, by whoever has this link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Until when the link is good, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// MIME type, as Meta names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// In bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// SHA-256 of the file as it is here, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// A name that is safe for a file, made of the customer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filename: Option<String>,
+    /// It is not the file that Meta announced: the hashes differ.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub differs: bool,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// What was said in a voice message, or why that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Transcript {
+    /// The words; empty if none were heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Why there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// One of several messages that became one turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GatheredMessage {
+    /// Meta's id of it.
+    pub wamid: Wamid,
+    /// Meta's time of it, in milliseconds since the Unix epoch.
+    pub at: Timestamp,
+}
+
+/// `media.fifo`: a customer's file to be fetched or forgotten, and the turns that wait for it or behind it.
+///
+/// Message group: the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MediaJob {
+    /// The version.
+    pub v: V1,
+    /// Whose connection it is.
+    pub tenant: TenantId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The number that the customer wrote to.
+    pub number: NumberId,
+    /// The message.
+    pub message: MessageKey,
+    /// When it was queued, in milliseconds since the Unix epoch.
+    pub queued_at: Timestamp,
+    /// What is to be done.
+    #[serde(flatten)]
+    pub task: MediaTask,
+}
+
+/// What is to be done with a message of a customer that has a file, or waits behind one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum MediaTask {
+    /// Fetch its file, if it has one, and hand its turn over.
+    HandOver {
+        /// The turn, all but the file.
+        turn: Box<Turn>,
+        /// Since when it was owed, where its agent's endpoint had not taken it: it goes out under another deduplication id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owed_at: Option<Timestamp>,
+    },
+    /// Fetch its file: nobody is told of it now, and people see it.
+    Fetch {
+        /// The file at Meta.
+        media: Media,
+    },
+    /// The customer deleted it: its file goes.
+    Erase,
 }
 
 /// Who wants to send.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-use domain::conversation::{Conversation, LATE_AFTER, Span, TURN_WITHIN};
-use domain::ids::{AgentId, ConnectionId, ConversationId, MessageKey, NumberId, TenantId};
-use domain::message::Event;
+use domain::conversation::{Conversation, LATE_AFTER, Span, TURN_WITHIN, Through};
+use domain::ids::{ConnectionId, ConversationId, MessageKey, NumberId, TenantId};
+use domain::message::{Event, Message};
 use domain::time::Timestamp;
 
 use crate::queues::Queues;
 use crate::redelivery::Retryable;
-use crate::store::{HandedOver, MessageItem, Sorted, Store, StoreError};
+use crate::store::{Attachment, HandedOver, MessageItem, Sorted, Store, StoreError};
 use crate::turns::{HandOver, TurnError, hand_over};
 
 /// A listed conversation without a note is taken off the list after this long: an inbound may be about to write its note.
@@ -127,6 +127,11 @@ impl Slice {
     pub(crate) fn has_more(&self) -> bool {
         self.next.is_some()
     }
+
+    /// Is a file among it? What is handed over after it must not overtake it.
+    pub(crate) fn has_file(&self) -> bool {
+        self.messages.iter().filter_map(|it| owed_message(&it.1)).any(|it| has_file(&it))
+    }
 }
 
 /// Reads the first messages of what is owed.
@@ -145,6 +150,8 @@ pub(crate) struct Handed {
     next: Option<MessageKey>,
     /// What no agent takes any more.
     unheard: Vec<MessageKey>,
+    /// The last of them that went by way of its file, or behind one.
+    in_media: Option<MessageKey>,
     /// See [`Slice`].
     pub(crate) is_whole: bool,
 }
@@ -156,6 +163,8 @@ impl Handed {
         if self.turns > 0 {
             conversation.missed = None;
         }
+        // What was decided since goes behind it, by the same way.
+        conversation.in_media = conversation.in_media.take().max(self.in_media.clone());
         for it in &self.unheard {
             conversation.miss(it);
         }
@@ -172,13 +181,12 @@ pub(crate) async fn hand_over_slice(
     slice: Slice,
     now: Timestamp,
 ) -> Result<Handed, TurnError> {
-    let mut agents: BTreeMap<&NumberId, Option<AgentId>> = BTreeMap::new();
-    let (mut turns, mut unheard) = (0, Vec::new());
+    let mut agents: BTreeMap<&NumberId, Option<Attachment>> = BTreeMap::new();
+    let (mut turns, mut unheard, mut is_whole) = (0, Vec::new(), slice.is_whole);
+    let mut in_media = conversation.in_media.clone();
     let profile = conversation.profile.as_ref().map(|it| it.profile.clone()).unwrap_or_default();
     for (key, item) in &slice.messages {
-        let MessageItem::Inbound(inbound) = item else { continue };
-        let HandedOver::Owed(_) = &inbound.handed else { continue };
-        let Some(Event::Message(message)) = inbound.event() else { continue };
+        let (MessageItem::Inbound(inbound), Some(message)) = (item, owed_message(item)) else { continue };
         let agent = match agents.entry(&inbound.number) {
             Entry::Occupied(it) => it.into_mut(),
             Entry::Vacant(it) => it.insert(agent_of(store, &conversation.connection, &inbound.number).await?),
@@ -187,23 +195,55 @@ pub(crate) async fn hand_over_slice(
             unheard.push(key.clone());
             continue;
         };
+        if agent.down_since.is_some() {
+            // Its endpoint takes nothing yet: the rest stays owed.
+            is_whole = false;
+            break;
+        }
+        if has_file(&message) || in_media.is_some() {
+            in_media = Some(key.clone());
+        }
+        let through = match (&in_media, &agent.endpoint) {
+            (Some(_), _) => Through::Media,
+            (None, Some(_)) => Through::Bridge,
+            (None, None) => Through::Turns,
+        };
         let it = HandOver {
             tenant,
-            agent,
+            agent: &agent.agent,
             number: &inbound.number,
             profile: &profile,
             key,
             message: &message,
             is_late: now.since(message.at) > LATE_AFTER,
             missed: conversation.missed.as_ref().filter(|_| turns == 0),
+            through,
+            owed_at: inbound.owed_at,
         };
         hand_over(store, queues, conversation, it, now).await?;
         turns += 1;
     }
-    Ok(Handed { turns, next: slice.next, unheard, is_whole: slice.is_whole })
+    Ok(Handed { turns, next: slice.next, unheard, in_media, is_whole })
+}
+
+/// The message that an item is, if its turn is owed.
+fn owed_message(item: &MessageItem) -> Option<Message> {
+    let MessageItem::Inbound(inbound) = item else { return None };
+    match (&inbound.handed, inbound.event()) {
+        (HandedOver::Owed(_), Some(Event::Message(it))) => Some(it),
+        _ => None,
+    }
+}
+
+fn has_file(message: &Message) -> bool {
+    message.content.media().is_some_and(|it| it.id.is_some())
 }
 
 /// The agent that takes the turns of a number now, while the number is the connection's.
-async fn agent_of(store: &Store, connection: &ConnectionId, number: &NumberId) -> Result<Option<AgentId>, StoreError> {
-    Ok(store.number(number, true).await?.filter(|it| it.connection == *connection).and_then(|it| it.agent))
+async fn agent_of(store: &Store, connection: &ConnectionId, number: &NumberId) -> Result<Option<Attachment>, StoreError> {
+    let agent = store.number(number, true).await?.filter(|it| it.connection == *connection).and_then(|it| it.agent);
+    match agent {
+        Some(agent) => store.attachment(connection, &agent).await,
+        None => Ok(None),
+    }
 }

@@ -48,8 +48,12 @@ pub enum Queue {
     TemplateSends,
     /// What Meta says became of our messages.
     Statuses,
+    /// Customers' files to fetch, and what waits behind them, in order per conversation.
+    Media,
     /// Customers' turns for the agent runtime, in order per conversation.
     Turns,
+    /// Customers' turns for agents that listen on HTTPS, in order per conversation.
+    Bridge,
     /// What happened, for the platform.
     Events,
     /// Connections to look after.
@@ -60,8 +64,18 @@ pub enum Queue {
 
 impl Queue {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Inbound, Self::Replies, Self::TemplateSends, Self::Statuses, Self::Turns, Self::Events, Self::Probes, Self::Quarantine];
+    pub const ALL: [Self; 10] = [
+        Self::Inbound,
+        Self::Replies,
+        Self::TemplateSends,
+        Self::Statuses,
+        Self::Media,
+        Self::Turns,
+        Self::Bridge,
+        Self::Events,
+        Self::Probes,
+        Self::Quarantine,
+    ];
 
     /// Its name in documents, logs and metrics; a deployment may put a prefix before it.
     pub const fn name(self) -> &'static str {
@@ -70,7 +84,9 @@ impl Queue {
             Self::Replies => "replies.fifo",
             Self::TemplateSends => "template-sends",
             Self::Statuses => "statuses",
+            Self::Media => "media.fifo",
             Self::Turns => "turns.fifo",
+            Self::Bridge => "bridge.fifo",
             Self::Events => "events",
             Self::Probes => "probes",
             Self::Quarantine => "quarantine",
@@ -80,7 +96,7 @@ impl Queue {
     /// Whether it keeps order within a group, and needs a group and a deduplication id with every message.
     pub const fn is_fifo(self) -> bool {
         match self {
-            Self::Inbound | Self::Replies | Self::Turns => true,
+            Self::Inbound | Self::Replies | Self::Media | Self::Turns | Self::Bridge => true,
             Self::TemplateSends | Self::Statuses | Self::Events | Self::Probes | Self::Quarantine => false,
         }
     }

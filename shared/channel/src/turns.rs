@@ -1,13 +1,13 @@
 //! Turns: one message of a customer, handed to an agent.
 
-use domain::conversation::{Conversation, Span};
-use domain::ids::{AgentId, MessageId, MessageKey, NumberId, TenantId, Wamid};
+use domain::conversation::{Conversation, Span, Through};
+use domain::ids::{AgentId, ConnectionId, MessageId, MessageKey, NumberId, TenantId, Wamid};
 use domain::message::{Content, Event, Message, Profile};
 use domain::status::State;
 use domain::time::Timestamp;
 
 use crate::feed::body;
-use crate::jobs::{From, MissedMessage, QuotedMessage, Turn, V1};
+use crate::jobs::{From, MediaJob, MediaTask, MissedMessage, QuotedMessage, Turn, V1};
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::Retryable;
 use crate::store::{Direction, MessageItem, Sorted, Store, StoreError, Writer};
@@ -62,9 +62,12 @@ pub(crate) struct HandOver<'a> {
     pub(crate) message: &'a Message,
     pub(crate) is_late: bool,
     pub(crate) missed: Option<&'a Span>,
+    pub(crate) through: Through,
+    /// Since when it was owed, if it had been handed over before.
+    pub(crate) owed_at: Option<Timestamp>,
 }
 
-/// Hands a message over to an agent, on `turns.fifo`: the group is the conversation, the deduplication id the message's.
+/// Hands a message over to an agent, the way that was decided.
 pub(crate) async fn hand_over(
     store: &Store,
     queues: &Queues,
@@ -72,7 +75,75 @@ pub(crate) async fn hand_over(
     it: HandOver<'_>,
     now: Timestamp,
 ) -> Result<(), TurnError> {
-    let Some(customer) = conversation.customer() else { return Ok(()) };
+    let Some(turn) = turn(store, conversation, &it, now).await? else { return Ok(()) };
+    match it.through {
+        Through::Turns => send(queues, Queue::Turns, &turn, it.key, it.owed_at).await?,
+        Through::Bridge => send(queues, Queue::Bridge, &turn, it.key, it.owed_at).await?,
+        Through::Media => {
+            let task = MediaTask::HandOver { turn: Box::new(turn), owed_at: it.owed_at };
+            let of = MediaOf { tenant: it.tenant, connection: &conversation.connection, number: it.number };
+            have_media(queues, of, it.key, task, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a turn into an agent's queue: the group is the conversation, the deduplication id the message's. What its agent's endpoint did not take
+/// goes out under another one, since SQS remembers the first.
+pub(crate) async fn send(
+    queues: &Queues,
+    queue: Queue,
+    turn: &Turn,
+    key: &MessageKey,
+    owed_at: Option<Timestamp>,
+) -> Result<(), QueueError> {
+    let deduplication = Some(deduplication(key, owed_at));
+    queues.send(queue, vec![Entry { body: body(turn), group: Some(turn.conversation.to_string()), deduplication }]).await
+}
+
+fn deduplication(key: &MessageKey, owed_at: Option<Timestamp>) -> String {
+    match owed_at {
+        Some(at) => format!("{}-{}", key.id, at.sortable()),
+        None => key.id.to_string(),
+    }
+}
+
+/// Whose message `media` is to see to.
+pub(crate) struct MediaOf<'a> {
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) connection: &'a ConnectionId,
+    pub(crate) number: &'a NumberId,
+}
+
+/// Has `media` see to a message.
+pub(crate) async fn have_media(
+    queues: &Queues,
+    of: MediaOf<'_>,
+    message: &MessageKey,
+    task: MediaTask,
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    let deduplication = match &task {
+        MediaTask::HandOver { owed_at, .. } => deduplication(message, *owed_at),
+        MediaTask::Fetch { .. } => format!("{}-fetch", message.id),
+        MediaTask::Erase => format!("{}-erase", message.id),
+    };
+    let job = MediaJob {
+        v: V1,
+        tenant: of.tenant.clone(),
+        connection: of.connection.clone(),
+        number: of.number.clone(),
+        message: message.clone(),
+        queued_at: now,
+        task,
+    };
+    let group = Some(message.conversation.to_string());
+    queues.send(Queue::Media, vec![Entry { body: body(&job), group, deduplication: Some(deduplication) }]).await
+}
+
+/// The turn that a message is, as far as it is known before its file is fetched; nothing if there is nobody whom it is from.
+async fn turn(store: &Store, conversation: &Conversation, it: &HandOver<'_>, now: Timestamp) -> Result<Option<Turn>, StoreError> {
+    let Some(customer) = conversation.customer() else { return Ok(None) };
     let quoted = match &it.message.quoted {
         Some(quoted) => Some(quote(store, conversation, it.number, &quoted.wamid).await?),
         None => None,
@@ -81,7 +152,7 @@ pub(crate) async fn hand_over(
         Some(span) => missed(store, conversation, span).await?,
         None => Vec::new(),
     };
-    let turn = Turn {
+    Ok(Some(Turn {
         v: V1,
         turn: it.key.to_string(),
         tenant: it.tenant.clone(),
@@ -100,10 +171,10 @@ pub(crate) async fn hand_over(
         standing: conversation.standing(now).into(),
         late: it.is_late,
         missed,
-    };
-    let entry = Entry { body: body(&turn), group: Some(conversation.id.to_string()), deduplication: Some(it.key.id.to_string()) };
-    queues.send(Queue::Turns, vec![entry]).await?;
-    Ok(())
+        file: None,
+        transcript: None,
+        gathered: Vec::new(),
+    }))
 }
 
 /// The message that a customer quoted, as far as it is known here.
@@ -125,7 +196,7 @@ pub(crate) fn is_message(sorted: &Sorted, number: &NumberId, wamid: &Wamid) -> b
     match &sorted.1 {
         MessageItem::Inbound(it) => it.number == *number && sorted.0.id == MessageId::of_inbound(number, wamid),
         MessageItem::Outbound(it) => it.number.as_ref() == Some(number) && it.attempt_of(wamid).is_some(),
-        MessageItem::Body { .. } | MessageItem::Shell => false,
+        MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => false,
     }
 }
 
@@ -142,7 +213,7 @@ async fn missed(store: &Store, conversation: &Conversation, span: &Span) -> Resu
             MessageItem::Inbound(_) => it.0.at <= span.last.at,
             // What an agent says it knows, and what was refused was never said.
             MessageItem::Outbound(it) => !matches!(it.author, Writer::Agent(_)) && it.state() != State::Failed,
-            MessageItem::Body { .. } | MessageItem::Shell => false,
+            MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => false,
         })
         .map(|it| {
             let (kind, text) = words(&it.1);
@@ -174,7 +245,7 @@ fn words(item: &MessageItem) -> (String, Option<String>) {
             let member = |name: &str| content.as_ref().and_then(|it| it.get(name)).and_then(|it| it.as_str()).map(str::to_owned);
             (it.kind.clone(), member("text").or_else(|| member("body")).or_else(|| member("caption")))
         }
-        MessageItem::Body { .. } | MessageItem::Shell => (String::new(), None),
+        MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => (String::new(), None),
     }
 }
 

@@ -191,6 +191,27 @@ pub enum HandTo {
     Nobody,
 }
 
+/// The way a message goes to its agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Through {
+    /// Straight to the agent's runtime.
+    #[default]
+    Turns,
+    /// Straight to the agent's HTTPS endpoint.
+    Bridge,
+    /// By way of its file, or behind one that is still being fetched, so that it does not overtake it.
+    Media,
+}
+
+impl Through {
+    /// It goes to the agent's runtime, as most do.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What was decided for one message, recorded in the same write that moved the window, so that a repeat decides nothing anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
@@ -198,6 +219,12 @@ pub struct Decided {
     pub message: MessageKey,
     /// To whom.
     pub to: HandTo,
+    /// Which way.
+    #[serde(default, skip_serializing_if = "Through::is_usual")]
+    pub through: Through,
+    /// Nobody is told of it now, and its file is fetched all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fetches: bool,
     /// Handed over long after Meta's time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_late: bool,
@@ -206,17 +233,40 @@ pub struct Decided {
     pub missed: Option<Span>,
 }
 
+/// The agent that has Inbound on a number, as far as the way of a message to it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The agent.
+    pub agent: AgentId,
+    /// Does it listen on HTTPS?
+    pub over_https: bool,
+    /// Is it waited whether the customer goes on writing, so that several messages become one turn?
+    pub gathers: bool,
+}
+
 /// What must be known beside the conversation to decide on a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The agent that has Inbound on this number.
-    pub agent: Option<AgentId>,
-    /// May the connection send?
+    pub agent: Option<Listener>,
+    /// May turns be handed over: does the connection run, and its agent take them?
     pub is_running: bool,
     /// Is more owed than is handed over before this message? Then it is owed too, and overtakes nothing.
     pub is_behind: bool,
+    /// Is something handed over before this message that goes by way of its file?
+    pub is_behind_media: bool,
+    /// May files be fetched from Meta with the connection's token?
+    pub may_fetch: bool,
     /// When the connection claimed the number.
     pub claimed_at: Timestamp,
+}
+
+impl Facts {
+    /// Of a number that is nobody's any more: what came on it is kept, and is no turn.
+    #[must_use]
+    pub fn nobodys() -> Self {
+        Self { agent: None, is_running: false, is_behind: false, is_behind_media: false, may_fetch: false, claimed_at: Timestamp::MAX }
+    }
 }
 
 /// What may be sent now.
@@ -338,6 +388,12 @@ pub struct Conversation {
     /// Turns that could not be handed over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Span>,
+    /// The last message that went by way of its file, or behind one: what comes after it goes the same way until it is handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_media: Option<MessageKey>,
+    /// The messages that are handed over as one turn, under the id of the first, until the last of them is done with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gathered: Vec<MessageKey>,
     /// What was decided last on each number: messages of two numbers are not held for one another.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub decided: BTreeMap<NumberId, Decided>,
@@ -385,6 +441,8 @@ impl Conversation {
             read_at: None,
             missed: None,
             owed: None,
+            in_media: None,
+            gathered: Vec::new(),
             decided: BTreeMap::new(),
             unsupported_told_at: None,
             revoked: Vec::new(),
@@ -510,6 +568,13 @@ impl Conversation {
     /// What was owed to the agent will be no turn, but is named as missed in the next one.
     pub fn owed_is_missed(&mut self) {
         self.missed = joined_spans(self.missed.take(), self.owed.take());
+    }
+
+    /// What went by way of its file is handed over up to this message: if nothing has followed it, what comes next goes straight to the agent.
+    pub fn out_of_media(&mut self, message: &MessageKey) {
+        if self.in_media.as_ref().is_some_and(|it| (it.at, &it.id) == (message.at, &message.id)) {
+            self.in_media = None;
+        }
     }
 
     /// What was owed is handed over up to `next`, from which on it is owed still.
@@ -747,7 +812,15 @@ impl Conversation {
 
     fn decide(&mut self, key: &MessageKey, event: &Event, facts: &Facts, person_had_it: bool, now: Timestamp) -> Decided {
         let at = event.at();
-        let mut decided = Decided { message: key.clone(), to: HandTo::Nobody, is_late: now.since(at) > LATE_AFTER, missed: None };
+        let has_file = event.media().is_some_and(|it| it.id.is_some());
+        let mut decided = Decided {
+            message: key.clone(),
+            to: HandTo::Nobody,
+            through: Through::Turns,
+            fetches: has_file && facts.may_fetch && event.effect().kept == Kept::AsMessage,
+            is_late: now.since(at) > LATE_AFTER,
+            missed: None,
+        };
         let is_hourly = event.effect().turns == Turns::Hourly;
         let is_turn = match event.effect().turns {
             Turns::Yes => true,
@@ -755,9 +828,10 @@ impl Conversation {
             Turns::No => false,
         };
         let is_ours = at.plus(SECOND) >= facts.claimed_at;
-        let Some(agent) = facts.agent.clone().filter(|_| is_turn && is_ours && now.since(at) <= TURN_WITHIN) else {
+        let Some(listener) = facts.agent.as_ref().filter(|_| is_turn && is_ours && now.since(at) <= TURN_WITHIN) else {
             return decided;
         };
+        let agent = listener.agent.clone();
         if person_had_it {
             self.miss(key);
             return decided;
@@ -769,6 +843,15 @@ impl Conversation {
             // What is owed is handed over before: the first turn of that names what was missed.
             decided.missed = if self.owed.is_none() { self.missed.take() } else { None };
             decided.to = HandTo::Agent(agent);
+            decided.fetches = false;
+            decided.through = match has_file || listener.gathers || self.in_media.is_some() || facts.is_behind_media {
+                true => Through::Media,
+                false if listener.over_https => Through::Bridge,
+                false => Through::Turns,
+            };
+            if decided.through == Through::Media {
+                self.in_media = Some(key.clone());
+            }
         } else {
             Span::extend(&mut self.owed, key);
             decided.to = HandTo::Owed(agent);
@@ -802,6 +885,8 @@ impl Conversation {
         self.read_at = self.read_at.max(other.read_at);
         self.missed = joined_spans(self.missed, other.missed);
         self.owed = joined_spans(self.owed, other.owed);
+        self.in_media = later(self.in_media, other.in_media, MessageKey::clone);
+        self.gathered.extend(other.gathered);
         self.last_inbound_at = self.last_inbound_at.max(other.last_inbound_at);
         if let Some(at) = self.last_inbound_at {
             self.answered(at);

@@ -412,6 +412,23 @@ impl Event {
         }
     }
 
+    /// The customer's file in it, if it is one.
+    #[must_use]
+    pub fn media(&self) -> Option<&Media> {
+        match self {
+            Self::Message(it) | Self::Standby(it) => it.content.media(),
+            Self::Echo(_)
+            | Self::Reaction { .. }
+            | Self::Edit { .. }
+            | Self::Revoke { .. }
+            | Self::Call { .. }
+            | Self::Preference { .. }
+            | Self::Handover { .. }
+            | Self::Changed { .. }
+            | Self::Note { .. } => None,
+        }
+    }
+
     /// Meta's time of it.
     #[must_use]
     pub fn at(&self) -> Timestamp {

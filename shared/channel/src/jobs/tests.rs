@@ -22,10 +22,11 @@ fn job<T: JsonSchema + Serialize + DeserializeOwned>(name: &'static str) -> Job 
 }
 
 /// Every job, under the name of its queue.
-fn jobs() -> [Job; 8] {
+fn jobs() -> [Job; 9] {
     [
         job::<Written>("inbound"),
         job::<Told>("statuses"),
+        job::<MediaJob>("media"),
         job::<Turn>("turns"),
         job::<Reply>("replies"),
         job::<TemplateSend>("template-sends"),

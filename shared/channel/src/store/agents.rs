@@ -5,7 +5,7 @@ use domain::ids::{AgentId, ConnectionId};
 use serde::Deserialize;
 
 use super::config::{Attachment, NumberItem};
-use super::dynamo::{Condition, Range, Read, Update, Versioned, Write};
+use super::dynamo::{Range, Read, Update, Versioned, Write};
 use super::keys::{self, Table};
 use super::{Slice, Store, StoreError};
 
@@ -66,10 +66,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn attach_with_inbound(&self, connection: &Connection, agent: &AgentId) -> Result<bool, StoreError> {
-        let attachment = Attachment { connection: connection.id.clone(), agent: agent.clone(), inbound: true };
         let taken = Update::of_any().set("agent", agent)?.when_absent_or("agent", agent)?;
         let mut writes = vec![
-            Write::put(keys::attachment(&connection.id, agent), &attachment, None, Condition::Always)?,
+            Write::Update { key: keys::attachment(&connection.id, agent), update: attached(connection, agent, true)? },
             Write::Update { key: keys::inbound_agent(&connection.id), update: taken },
         ];
         for it in self.numbers_held(connection).await? {
@@ -86,8 +85,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn attach_without_inbound(&self, connection: &Connection, agent: &AgentId, stays: bool) -> Result<bool, StoreError> {
         let key = keys::attachment(&connection.id, agent);
-        let attachment = Attachment { connection: connection.id.clone(), agent: agent.clone(), inbound: false };
-        let mut writes = vec![if stays { Write::put(key, &attachment, None, Condition::Always)? } else { Write::Delete { key } }];
+        let mut writes = vec![if stays { Write::Update { key, update: attached(connection, agent, false)? } } else { Write::Delete { key } }];
         if self.inbound_agent(&connection.id).await?.as_ref() == Some(agent) {
             let update = Update::existing().remove("agent").when("agent", agent)?;
             writes.push(Write::Update { key: keys::inbound_agent(&connection.id), update });
@@ -110,4 +108,9 @@ impl Store {
         }
         Ok(held)
     }
+}
+
+/// What else is set of the agent stays.
+fn attached(connection: &Connection, agent: &AgentId, inbound: bool) -> Result<Update, StoreError> {
+    Update::of_any().set("connection", &connection.id)?.set("agent", agent)?.set("inbound", &inbound)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::connection::{Connection, Quality, State};
+use domain::conversation::Listener;
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 use meta::numbers::NumberState;
@@ -206,6 +207,67 @@ pub struct Attachment {
     pub agent: AgentId,
     /// Does it take turns? If not, it may only send.
     pub inbound: bool,
+    /// Where it listens on HTTPS; without one its turns go to `turns.fifo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// What turns voice messages into words for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech_to_text: Option<SpeechToText>,
+    /// For how long it is waited whether the customer goes on writing, in milliseconds; 0: not at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub quiet_ms: u16,
+    /// How often its endpoint has failed since it last took a turn.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u16,
+    /// Since when its endpoint is down: its turns are owed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Timestamp>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(it: &u16) -> bool {
+    *it == 0
+}
+
+impl Attachment {
+    /// An agent on a connection, without more.
+    #[must_use]
+    pub fn new(connection: ConnectionId, agent: AgentId, inbound: bool) -> Self {
+        Self { connection, agent, inbound, endpoint: None, speech_to_text: None, quiet_ms: 0, failures: 0, down_since: None }
+    }
+
+    /// The agent, as far as the way of a message to it goes.
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        Listener { agent: self.agent.clone(), over_https: self.endpoint.is_some(), gathers: self.quiet_ms > 0 }
+    }
+}
+
+/// Where an agent listens on HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its address.
+    pub url: String,
+    /// What its turns are signed with.
+    pub secret: Sealed,
+    /// The secret before it, with which they are signed as well until that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<(Sealed, Timestamp)>,
+}
+
+/// An OpenAI-compatible transcription endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpeechToText {
+    /// Its address.
+    pub url: String,
+    /// The model that is asked for.
+    pub model: String,
+    /// The language that is spoken, as ISO 639-1 has it; without one the endpoint finds out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The key that opens it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Sealed>,
 }
 
 #[derive(Serialize, Deserialize)]

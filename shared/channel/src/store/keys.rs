@@ -150,6 +150,11 @@ pub(crate) fn body(key: &MessageKey) -> Key {
     Key::new(Table::Messages, messages(&key.conversation), format!("{}#BODY", key.sort_key()))
 }
 
+/// A customer's file beside its message.
+pub(crate) fn file(key: &MessageKey) -> Key {
+    Key::new(Table::Messages, messages(&key.conversation), format!("{}#FILE", key.sort_key()))
+}
+
 /// A remark on a message: Meta names the message only by its wamid.
 pub(crate) fn remark(conversation: &ConversationId, number: &NumberId, target: &Wamid, kind: &str) -> Key {
     let target = hash(&["inbound", number.as_str(), target.as_str()]);
@@ -225,6 +230,7 @@ mod tests {
             (format!("erasing {c} {v}"), erasing(&connection_id, &conversation_id)),
             (format!("message {v} {n} {w} {at}"), message(&key)),
             (format!("body {v} {n} {w} {at}"), body(&key)),
+            (format!("file {v} {n} {w} {at}"), file(&key)),
             (format!("reaction {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "reaction")),
             (format!("edit {v} {n} {w}"), remark(&conversation_id, &number_id, &wamid, "edit")),
             (format!("once {v} {w}"), once(&conversation_id, &hash(&["once", w]))),

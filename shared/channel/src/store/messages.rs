@@ -18,7 +18,7 @@ use crate::outbox::Fence;
 
 use super::dynamo::{Condition, Range, Read, Update, Written};
 use super::keys::{self, Table};
-use super::{RACES, Store, StoreError};
+use super::{FileItem, RACES, Store, StoreError};
 
 /// Words up to this many bytes lie in the message's own item, so that the item stays within one write unit (1 KB) with all its statuses.
 ///
@@ -60,6 +60,12 @@ pub struct Inbound {
     /// The customer deleted it: there is no content any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
+    /// Since when it is owed, if it was handed over and its agent's endpoint did not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed_at: Option<Timestamp>,
+    /// What became of its file, which lies beside: where several messages are read.
+    #[serde(skip)]
+    pub file: Option<FileItem>,
 }
 
 impl Inbound {
@@ -76,7 +82,7 @@ impl Inbound {
         erased: bool,
     ) -> Result<Self, StoreError> {
         let event = if erased { String::new() } else { json(event)? };
-        Ok(Self { connection, number, event, handed, heard_at, erased })
+        Ok(Self { connection, number, event, handed, heard_at, erased, owed_at: None, file: None })
     }
 
     /// The event, unless it was erased.
@@ -375,6 +381,8 @@ pub enum MessageItem {
         /// As JSON.
         json: String,
     },
+    /// What became of the customer's file in the message beside it.
+    File(Box<FileItem>),
     /// The shell of a message whose data were erased: that there was one, so that no repeat of Meta's makes it anew.
     Shell,
 }
@@ -387,7 +395,16 @@ impl MessageItem {
                 let names = it.campaign.as_ref().map_or(0, String::len) + it.template.as_ref().map_or(0, |it| it.name.as_str().len());
                 Some((&mut it.content, INLINE_CONTENT.saturating_sub(names.saturating_sub(NAMES))))
             }
-            Self::Body { .. } | Self::Shell => None,
+            Self::Body { .. } | Self::File(_) | Self::Shell => None,
+        }
+    }
+
+    /// Is it a customer's message with a file, which may lie beside it or be on its way?
+    #[must_use]
+    pub fn has_file(&self) -> bool {
+        match self {
+            Self::Inbound(it) => it.file.is_some() || it.event().is_some_and(|it| it.media().is_some()),
+            Self::Outbound(_) | Self::Body { .. } | Self::File(_) | Self::Shell => false,
         }
     }
 
@@ -395,7 +412,7 @@ impl MessageItem {
     #[must_use]
     pub fn direction(&self) -> Direction {
         match self {
-            Self::Inbound(_) => Direction::Inbound,
+            Self::Inbound(_) | Self::File(_) => Direction::Inbound,
             Self::Outbound(_) | Self::Body { .. } | Self::Shell => Direction::Outbound,
         }
     }
@@ -788,8 +805,8 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Sorted>, StoreError> {
         let (from, to) = (span.first.sort_key(), format!("{}#~", span.last.sort_key()));
-        // A message may have its content beside it: at most twice as many items.
-        let range = Range { from: &from, to: &to, newest_first: false, limit: Some(limit * 2) };
+        // A message may have its content and its file beside it: at most three times as many items.
+        let range = Range { from: &from, to: &to, newest_first: false, limit: Some(limit * 3) };
         let mut found = self.sorted(parts, range).await?;
         found.truncate(limit);
         Ok(found)
@@ -800,8 +817,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn newest_messages(&self, parts: impl IntoIterator<Item = &ConversationId>, limit: usize) -> Result<Vec<Sorted>, StoreError> {
-        // A message may have its content beside it: at most twice as many items.
-        let range = Range { from: "0000000000000#", to: "9999999999999#~", newest_first: true, limit: Some(limit * 2) };
+        // A message may have its content and its file beside it: at most three times as many items.
+        let range = Range { from: "0000000000000#", to: "9999999999999#~", newest_first: true, limit: Some(limit * 3) };
         let mut found = self.sorted(parts, range).await?;
         found.reverse();
         found.truncate(limit);
@@ -819,8 +836,8 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Sorted>, StoreError> {
         let to = before.map_or_else(|| "9999999999999#~".to_owned(), |it| format!("{}#{}", it.at.sortable(), it.id));
-        // The message at the end of the range was seen before; each may have its content beside it.
-        let range = Range { from: "0000000000000#", to: &to, newest_first: true, limit: Some(limit * 2 + 1) };
+        // The message at the end of the range was seen before; each may have its content and its file beside it.
+        let range = Range { from: "0000000000000#", to: &to, newest_first: true, limit: Some(limit * 3 + 1) };
         let mut found = self.sorted(parts, range).await?;
         found.retain(|it| before.is_none_or(|before| (it.0.at, &it.0.id) != (before.at, &before.id)));
         found.reverse();
@@ -849,13 +866,15 @@ impl Store {
 
     async fn sorted(&self, parts: impl IntoIterator<Item = &ConversationId>, range: Range<'_>) -> Result<Vec<Sorted>, StoreError> {
         let mut found = Vec::new();
-        let mut bodies = Vec::new();
+        let (mut bodies, mut files) = (Vec::new(), Vec::new());
         for part in parts {
             let items: Vec<(String, MessageItem)> = self.dynamo.query(Table::Messages, &keys::messages(part), range).await?;
             for (sk, item) in items {
-                let Some(key) = message_key(part, sk.strip_suffix("#BODY").unwrap_or(&sk)) else { continue };
+                let own = sk.strip_suffix("#BODY").or_else(|| sk.strip_suffix("#FILE")).unwrap_or(&sk);
+                let Some(key) = message_key(part, own) else { continue };
                 match item {
                     MessageItem::Body { json } => bodies.push((key, json)),
+                    MessageItem::File(it) => files.push((key, *it)),
                     MessageItem::Shell => {}
                     item => found.push((key, item)),
                 }
@@ -866,6 +885,11 @@ impl Store {
             let message = found.iter_mut().find(|it| it.0 == key);
             if let Some((json, _)) = message.and_then(|it| it.1.json_mut()).filter(|it| it.0.is_empty()) {
                 *json = body;
+            }
+        }
+        for (key, file) in files {
+            if let Some((_, MessageItem::Inbound(it))) = found.iter_mut().find(|it| it.0 == key) {
+                it.file = Some(file);
             }
         }
         Ok(found)
@@ -879,6 +903,15 @@ impl Store {
         let update = Update::existing().when("direction", &"inbound")?.set("erased", &true)?.remove("event");
         self.updated(key, update).await?;
         self.dynamo.delete(&keys::body(key)).await
+    }
+
+    /// A customer's message that was handed over is owed again, since its agent's endpoint did not take it. False if it is not here yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn owe(&self, key: &MessageKey, agent: &AgentId, at: Timestamp) -> Result<bool, StoreError> {
+        let update = Update::existing().when("direction", &"inbound")?;
+        self.updated(key, update.set("handed", &HandedOver::Owed(agent.clone()))?.set("owed_at", &at)?).await
     }
 
     /// Keeps a remark on a message, whether the message is here yet or not; the latest of Meta's times wins.
@@ -945,7 +978,7 @@ fn drawn() -> u64 {
 }
 
 /// When what is from `at` may go, in seconds, as TTL wants it.
-fn expires_at(at: Timestamp, kept_for: Duration) -> i64 {
+pub(super) fn expires_at(at: Timestamp, kept_for: Duration) -> i64 {
     at.plus(kept_for).as_millis() / 1_000
 }
 

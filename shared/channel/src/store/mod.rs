@@ -11,6 +11,7 @@ mod conversations;
 mod data_keys;
 mod dynamo;
 mod erasures;
+mod files;
 mod idempotency;
 mod keys;
 mod leases;
@@ -19,10 +20,13 @@ mod templates;
 
 pub use checks::{Callback, Checked, CheckedNumber, CheckedSubject, Verdict};
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
-pub use config::{App, AppOwner, Attachment, Changed, LogLine, NumberItem, STANDARD_THROUGHPUT, StoredConnection, can_send_as};
+pub use config::{
+    App, AppOwner, Attachment, Changed, Endpoint, LogLine, NumberItem, STANDARD_THROUGHPUT, SpeechToText, StoredConnection, can_send_as,
+};
 pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
 pub use erasures::{ErasingAll, Wiped};
+pub use files::{FileItem, StoredFile};
 pub use idempotency::Asked;
 pub use leases::Leased;
 pub use messages::{

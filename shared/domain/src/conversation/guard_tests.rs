@@ -41,7 +41,14 @@ fn writes(conversation: &mut Conversation, on: usize, at: Timestamp, now: Timest
         unknown: String::new(),
     });
     let message = MessageKey { conversation: conversation.id.clone(), at, id: MessageId::of_inbound(&number(on), &wamid) };
-    let facts = Facts { agent: None, is_running: true, is_behind: false, claimed_at: Timestamp::default() };
+    let facts = Facts {
+        agent: None,
+        is_running: true,
+        is_behind: false,
+        is_behind_media: false,
+        may_fetch: true,
+        claimed_at: Timestamp::default(),
+    };
     conversation.receive(&number(on), &message, &event, &facts, now);
 }
 

@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::*;
 use crate::ids::{MessageId, Wamid};
-use crate::message::{Call, Content, Message};
+use crate::message::{Call, Content, Media, Message};
 use crate::window::OPEN_FOR;
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -27,7 +27,14 @@ fn agent() -> AgentId {
 }
 
 fn facts() -> Facts {
-    Facts { agent: Some(agent()), is_running: true, is_behind: false, claimed_at: Timestamp::default() }
+    Facts {
+        agent: Some(Listener { agent: agent(), over_https: false, gathers: false }),
+        is_running: true,
+        is_behind: false,
+        is_behind_media: false,
+        may_fetch: true,
+        claimed_at: Timestamp::default(),
+    }
 }
 
 fn named(name: char) -> Conversation {
@@ -730,4 +737,56 @@ fn a_merged_conversation_finds_its_messages_in_every_part() {
     let it = named('a').merged(named('b').merged(named('c'))).merged(named('b'));
     let parts: Vec<&str> = it.everywhere().map(|it| &it.as_str()[..1]).collect();
     assert_eq!(parts, ["a", "b", "c"]);
+}
+
+fn picture(name: &str, at: Timestamp) -> Event {
+    let Event::Message(message) = text(name, at) else { unreachable!("a text is a message") };
+    let media = Media { id: Some("9100".to_owned()), ..Media::default() };
+    Event::Message(Message { content: Content::Image(media), ..message })
+}
+
+#[test]
+fn nothing_overtakes_a_file_until_all_that_follows_it_is_handed_over() {
+    let mut it = named('a');
+    let through = |it: &mut Conversation, name: &str, event: Event| {
+        let decided = Told { name: name.to_owned(), number: number(0), event }.to(it, &facts(), NOW);
+        assert_eq!(decided.to, HandTo::Agent(agent()), "{name}");
+        (decided.through, decided.message)
+    };
+    assert_eq!(through(&mut it, "wamid.1", text("wamid.1", NOW)).0, Through::Turns);
+    let (first, picture) = through(&mut it, "wamid.2", picture("wamid.2", NOW));
+    let (second, text_behind) = through(&mut it, "wamid.3", text("wamid.3", NOW));
+    assert_eq!((first, second), (Through::Media, Through::Media), "the text waits behind the picture");
+    it.out_of_media(&picture);
+    let (third, last) = through(&mut it, "wamid.4", text("wamid.4", NOW));
+    assert_eq!(third, Through::Media, "the text before it is still under way");
+    it.out_of_media(&text_behind);
+    it.out_of_media(&last);
+    assert_eq!(through(&mut it, "wamid.5", text("wamid.5", NOW)).0, Through::Turns);
+}
+
+#[test]
+fn the_way_of_a_message_is_its_agents() {
+    let through = |over_https, gathers, is_behind_media, event: Event| {
+        let agent = Some(Listener { agent: agent(), over_https, gathers });
+        let facts = Facts { agent, is_behind_media, ..facts() };
+        Told { name: "wamid.1".to_owned(), number: number(0), event }.to(&mut named('a'), &facts, NOW).through
+    };
+    let words = || text("wamid.1", NOW);
+    assert_eq!(through(false, false, false, words()), Through::Turns);
+    assert_eq!(through(true, false, false, words()), Through::Bridge);
+    assert_eq!(through(true, true, false, words()), Through::Media, "it may become one turn with what follows");
+    assert_eq!(through(true, false, true, words()), Through::Media, "a file is owed before it");
+    assert_eq!(through(true, false, false, picture("wamid.1", NOW)), Through::Media);
+}
+
+#[test]
+fn a_file_that_nobody_is_told_of_is_fetched_if_the_token_may_be_used() {
+    let fetches = |facts: Facts, event: Event| Told { name: "wamid.1".to_owned(), number: number(0), event }.to(&mut named('a'), &facts, NOW).fetches;
+    let stopped = Facts { is_running: false, ..facts() };
+    assert!(fetches(stopped.clone(), picture("wamid.1", NOW)), "its turn is owed");
+    assert!(fetches(Facts { agent: None, ..facts() }, picture("wamid.1", NOW)), "people see it");
+    assert!(!fetches(Facts { may_fetch: false, ..stopped.clone() }, picture("wamid.1", NOW)));
+    assert!(!fetches(stopped, text("wamid.1", NOW)), "there is no file");
+    assert!(!fetches(facts(), picture("wamid.1", NOW)), "it is fetched on its way to the agent");
 }

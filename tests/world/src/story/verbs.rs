@@ -239,7 +239,7 @@ fn line(item: &MessageItem) -> String {
             None => "> [unreadable]".to_owned(),
         },
         MessageItem::Outbound(it) => format!("< {} ({}, {:?})", ours(it), author(&it.author), it.state()),
-        MessageItem::Body { .. } | MessageItem::Shell => "[body]".to_owned(),
+        MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => "[body]".to_owned(),
     }
 }
 
