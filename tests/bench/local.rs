@@ -248,6 +248,7 @@ fn queues(aws: &str) -> Result<Queues> {
         endpoint_url_dynamodb: Some(aws.to_owned()),
         endpoint_url_sqs: Some(aws.to_owned()),
         endpoint_url_kms: None,
+        endpoint_url_s3: None,
     };
     let url = format!("{aws}/{ACCOUNT}/{QUEUE}");
     Ok(Queues::new(Aws::new(environment).sqs(), QueueUrls::new().with(Queue::TemplateSends, url)))

@@ -197,6 +197,7 @@ fn aws(settings: &Settings) -> Aws {
         endpoint_url_dynamodb: Some(endpoint.clone()),
         endpoint_url_sqs: Some(endpoint),
         endpoint_url_kms: None,
+        endpoint_url_s3: None,
     })
 }
 

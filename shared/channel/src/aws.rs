@@ -10,6 +10,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient};
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 
@@ -26,6 +27,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a call may take with all its attempts: under the timeout of every function, which then still answers.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// How long S3 may take for a part of a file, each time that it is tried.
+const PART_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One first attempt and two more, with exponential back-off and a token bucket:
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>.
@@ -49,6 +53,8 @@ pub struct Environment {
     pub endpoint_url_sqs: Option<String>,
     /// Where KMS is, if not at AWS.
     pub endpoint_url_kms: Option<String>,
+    /// Where S3 is, if not at AWS.
+    pub endpoint_url_s3: Option<String>,
 }
 
 /// Prints no credentials.
@@ -117,6 +123,19 @@ impl Aws {
         configuration!(self, aws_sdk_sqs, endpoint_url_sqs)
     }
 
+    /// The configuration of an S3 client. Elsewhere than at AWS a bucket is a path and no host of its own.
+    ///
+    /// What is put there is held to its hash by whoever puts it, or signed away by a link, which can hold no checksum of what it does not know.
+    pub fn s3(&self) -> aws_sdk_s3::Config {
+        configuration!(self, aws_sdk_s3, endpoint_url_s3)
+            .to_builder()
+            .force_path_style(self.environment.endpoint_url_s3.is_some())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .timeout_config(timeouts().to_builder().operation_attempt_timeout(PART_TIMEOUT).operation_timeout(PART_TIMEOUT * 2).build())
+            .build()
+    }
+
     /// The configuration of a KMS client.
     pub fn kms(&self) -> aws_sdk_kms::Config {
         configuration!(self, aws_sdk_kms, endpoint_url_kms)
@@ -150,6 +169,7 @@ mod tests {
             endpoint_url_dynamodb: Some("http://127.0.0.1:4567".into()),
             endpoint_url_sqs: None,
             endpoint_url_kms: None,
+            endpoint_url_s3: None,
         }
     }
 

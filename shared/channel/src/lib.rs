@@ -5,6 +5,7 @@
 
 pub mod agents;
 pub mod aws;
+pub mod blobs;
 pub mod catalogue;
 pub mod checks;
 pub mod clock;

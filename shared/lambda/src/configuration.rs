@@ -116,7 +116,8 @@ impl Environment {
             session_token: self.optional("AWS_SESSION_TOKEN"),
             endpoint_url_dynamodb: self.optional("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| everywhere.clone()),
             endpoint_url_sqs: self.optional("AWS_ENDPOINT_URL_SQS").or_else(|| everywhere.clone()),
-            endpoint_url_kms: self.optional("AWS_ENDPOINT_URL_KMS").or(everywhere),
+            endpoint_url_kms: self.optional("AWS_ENDPOINT_URL_KMS").or_else(|| everywhere.clone()),
+            endpoint_url_s3: self.optional("AWS_ENDPOINT_URL_S3").or(everywhere),
         })
     }
 

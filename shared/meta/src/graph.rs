@@ -25,6 +25,8 @@ use crate::signature::appsecret_proof;
 use crate::templates::{self, Page};
 use crate::wire::Object;
 
+pub mod media;
+
 /// Meta's address of the Graph API.
 pub const META: &str = "https://graph.facebook.com";
 
@@ -204,6 +206,8 @@ pub struct Graph {
     root: String,
     timeout: Duration,
     mark_read_timeout: Duration,
+    /// Whether files may be fetched from this machine.
+    allow_loopback: bool,
 }
 
 /// Through what a message is sent.
@@ -306,7 +310,8 @@ impl Graph {
             .build()
             .map_err(SettingsError::Client)?;
         let root = format!("{}/{}", base.as_str().trim_end_matches('/'), settings.version);
-        Ok(Self { client, root, timeout: settings.timeout, mark_read_timeout: settings.mark_read_timeout })
+        let Settings { timeout, mark_read_timeout, allow_loopback, .. } = *settings;
+        Ok(Self { client, root, timeout, mark_read_timeout, allow_loopback })
     }
 
     /// Sends the message of `body` (see [`outgoing::request`]) from `number`.
@@ -556,7 +561,17 @@ impl Graph {
         credentials: &Credentials,
         understand: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, Unread> {
-        let request = request.timeout(self.timeout);
+        self.ask_within(self.timeout, request, credentials, understand).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        timeout: Duration,
+        request: RequestBuilder,
+        credentials: &Credentials,
+        understand: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, Unread> {
+        let request = request.timeout(timeout);
         let silent = |why: &str, class| Unread { class, fault: unanswered(why), http: 0 };
         match exchange(request, credentials, READ_LIMIT).await {
             Exchange::Answer { http, body } => {
@@ -647,9 +662,12 @@ fn by_http_status_only(http: u16) -> Class {
 fn is_allowed(url: &Url, allow_loopback: bool) -> bool {
     let host = url.host_str().unwrap_or_default();
     let is_metas = url.scheme() == "https" && (host == "facebook.com" || host.ends_with(".facebook.com"));
-    let is_loopback = matches!(host, "127.0.0.1" | "localhost" | "[::1]") && matches!(url.scheme(), "http" | "https");
     let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
-    is_plain && (is_metas || (allow_loopback && is_loopback))
+    is_plain && (is_metas || (allow_loopback && is_on_this_machine(url)))
+}
+
+fn is_on_this_machine(url: &Url) -> bool {
+    matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]")) && matches!(url.scheme(), "http" | "https")
 }
 
 fn is_version(text: &str) -> bool {
