@@ -24,6 +24,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod jobs;
 pub mod leases;
+pub mod media;
 pub mod numbers;
 mod opaque;
 mod outbox;

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use domain::conversation::{Conversation, LATE_AFTER, Span, TURN_WITHIN, Through};
-use domain::ids::{ConnectionId, ConversationId, MessageKey, NumberId, TenantId};
+use domain::ids::{AgentId, ConnectionId, ConversationId, MessageKey, NumberId, TenantId};
 use domain::message::{Event, Message};
 use domain::time::Timestamp;
 
@@ -224,6 +224,25 @@ pub(crate) async fn hand_over_slice(
         turns += 1;
     }
     Ok(Handed { turns, next: slice.next, unheard, in_media, is_whole })
+}
+
+/// A turn that was to be handed over, and cannot be now, is owed. False if its message is not kept yet: it is to be tried again.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn owe(
+    store: &Store,
+    conversation: &Conversation,
+    message: &MessageKey,
+    agent: &AgentId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    if !store.owe(message, agent, now).await? {
+        return Ok(false);
+    }
+    store.list_owed(&conversation.connection, &conversation.id, now).await?;
+    store.change_conversation(&conversation.id, |it| it.owe(message)).await?;
+    Ok(true)
 }
 
 /// The message that an item is, if its turn is owed.

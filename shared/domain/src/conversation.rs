@@ -570,6 +570,17 @@ impl Conversation {
         self.missed = joined_spans(self.missed.take(), self.owed.take());
     }
 
+    /// The turn of this message, which was decided to be handed over, is owed.
+    pub fn owe(&mut self, message: &MessageKey) {
+        Span::extend(&mut self.owed, message);
+    }
+
+    /// Is something owed that comes before this message? Then it must not be handed over yet.
+    #[must_use]
+    pub fn owes_before(&self, message: &MessageKey) -> bool {
+        self.owed.as_ref().is_some_and(|it| (it.first.at, &it.first.id) < (message.at, &message.id))
+    }
+
     /// What went by way of its file is handed over up to this message: if nothing has followed it, what comes next goes straight to the agent.
     pub fn out_of_media(&mut self, message: &MessageKey) {
         if self.in_media.as_ref().is_some_and(|it| (it.at, &it.id) == (message.at, &message.id)) {

@@ -146,6 +146,11 @@ impl Environment {
         Some(Installation { log_level: log_level?, aws: aws?, tables: tables?, queues })
     }
 
+    /// The bucket in which files lie: `BUCKET`.
+    pub fn bucket(&mut self) -> Option<String> {
+        self.required("BUCKET")
+    }
+
     /// Where the vault's keys come from: `KMS_KEY` names the key that wraps them. On one machine `MASTER_KEY`, 32 bytes in base64, is the key.
     pub fn vault(&mut self) -> Option<KeySource> {
         let Some(key) = self.optional("MASTER_KEY") else {

@@ -29,6 +29,24 @@ pub(crate) struct Key {
     pub(crate) sk: String,
 }
 
+/// From where an object came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ObjectKind {
+    /// A customer sent it.
+    Inbound,
+    /// It was uploaded to be sent.
+    Uploads,
+}
+
+impl ObjectKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Uploads => "uploads",
+        }
+    }
+}
+
 impl Key {
     fn new(table: Table, pk: String, sk: impl Into<String>) -> Self {
         Self { table, pk, sk: sk.into() }
@@ -153,6 +171,22 @@ pub(crate) fn body(key: &MessageKey) -> Key {
 /// A customer's file beside its message.
 pub(crate) fn file(key: &MessageKey) -> Key {
     Key::new(Table::Messages, messages(&key.conversation), format!("{}#FILE", key.sort_key()))
+}
+
+/// With what the keys of a connection's objects in the bucket begin.
+pub(crate) fn objects(connection: &ConnectionId) -> String {
+    format!("{connection}/")
+}
+
+/// With what the keys of the files begin that customers sent, or that were uploaded, on a day: in the order of the days, so that what is old
+/// is listed first.
+pub(crate) fn objects_of(connection: &ConnectionId, kind: ObjectKind, at: Timestamp) -> String {
+    format!("{connection}/{}/{:05}/", kind.name(), at.as_millis().div_euclid(24 * 60 * 60 * 1_000))
+}
+
+/// The object of a customer's file.
+pub(crate) fn inbound_object(connection: &ConnectionId, message: &MessageKey) -> String {
+    format!("{}{}/{}", objects_of(connection, ObjectKind::Inbound, message.at), message.conversation, message.id)
 }
 
 /// A remark on a message: Meta names the message only by its wamid.

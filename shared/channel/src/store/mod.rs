@@ -27,6 +27,7 @@ pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
 pub use erasures::{ErasingAll, Wiped};
 pub use files::{FileItem, StoredFile};
+pub(crate) use keys::inbound_object;
 pub use idempotency::Asked;
 pub use leases::Leased;
 pub use messages::{
