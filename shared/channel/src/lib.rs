@@ -44,6 +44,7 @@ pub mod templates;
 mod turns;
 pub mod vault;
 pub mod watch;
+pub mod web;
 
 pub use meta::graph::{Settings as GraphSettings, SettingsError as GraphSettingsError};
 pub use outbox::{Fence, SendError};
