@@ -28,7 +28,7 @@ const RULES: [(&str, Rule); 14] = [
 ];
 
 /// The queues in which order carries meaning, without the stack's prefix.
-const FIFO: [&str; 3] = ["inbound.fifo", "replies.fifo", "turns.fifo"];
+const FIFO: [&str; 5] = ["bridge.fifo", "inbound.fifo", "media.fifo", "replies.fifo", "turns.fifo"];
 
 #[test]
 fn the_template_keeps_every_rule() {

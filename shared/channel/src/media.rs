@@ -26,6 +26,8 @@ use crate::queues::{Queue, QueueError, Queues};
 use crate::redelivery::{Delivery, Progress, Retryable};
 use crate::store::{Attachment, FileItem, Found, HandedOver, MessageItem, Sorted, Store, StoreError, StoredFile, inbound_object};
 use crate::turns;
+use crate::vault::Vault;
+use crate::web::Web;
 
 /// How long a turn's link to its file is good.
 pub const LINK_FOR: Duration = Duration::from_hours(1);
@@ -138,8 +140,12 @@ pub struct Files<'a> {
     pub blobs: &'a Blobs,
     /// Connections with their tokens.
     pub directory: &'a Directory,
+    /// What opens the keys of speech-to-text.
+    pub vault: &'a Vault,
     /// Meta.
     pub graph: &'a Graph,
+    /// Where speech is turned into text.
+    pub web: &'a Web,
     /// What is counted.
     pub counts: &'a Counts,
 }

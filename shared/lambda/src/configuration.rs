@@ -146,6 +146,11 @@ impl Environment {
         Some(Installation { log_level: log_level?, aws: aws?, tables: tables?, queues })
     }
 
+    /// How tenants' addresses are reached: only on one machine they may be of this machine.
+    pub fn web(&self) -> channel::web::WebSettings {
+        channel::web::WebSettings { allow_loopback: self.is_local(), connect_timeout: Duration::from_secs(3) }
+    }
+
     /// The bucket in which files lie: `BUCKET`.
     pub fn bucket(&mut self) -> Option<String> {
         self.required("BUCKET")

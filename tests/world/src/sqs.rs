@@ -27,7 +27,7 @@ pub(crate) use self::queue::{Chance, Order};
 use self::queue::{Handed, Message, Queue, Sent};
 use crate::clock::Clock;
 use crate::template::{self, ACCOUNT, REGION};
-use crate::wire::{Answer, Call, Fault, Faults, Service, Wire};
+use crate::wire::{Answer, Call, Fault, Faults, Head, Service, Wire};
 
 /// The queues of one test, with their faults. Clones are the same queues.
 #[derive(Clone, Debug)]
@@ -288,7 +288,7 @@ fn seen(message: &Message, now_ms: i64) -> Seen {
 async fn over_http(Shared(wire): Shared<Wire<Engine>>, headers: HeaderMap, body: Bytes) -> Response<Body> {
     let target = headers.get("x-amz-target").and_then(|it| it.to_str().ok()).unwrap_or_default();
     let action = target.strip_prefix("AmazonSQS.").unwrap_or_default().to_owned();
-    let call = Call { who: "http".to_owned(), action, body: body.to_vec(), failing_entries: Vec::new() };
+    let call = Call { who: "http".to_owned(), action, body: body.to_vec(), head: Head::default(), failing_entries: Vec::new() };
     let Ok(answer) = wire.call(call).await else { return cut() };
     let mut response = Response::builder().status(answer.status).header("content-type", "application/x-amz-json-1.0");
     for (name, value) in answer.headers {
@@ -372,7 +372,7 @@ fn internal_error() -> SqsError {
 fn refusal(error: &SqsError) -> Answer {
     let fault = if error.is_senders_fault() { "Sender" } else { "Receiver" };
     let body = json!({ "__type": format!("com.amazonaws.sqs#{}", error.shape()), "message": error.message });
-    let headers = vec![("x-amzn-query-error", format!("{};{fault}", error.code))];
+    let headers = vec![("x-amzn-query-error".to_owned(), format!("{};{fault}", error.code))];
     Answer { status: error.status, headers, body: body.to_string().into_bytes() }
 }
 

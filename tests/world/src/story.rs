@@ -26,6 +26,7 @@ use channel::signup::ServerApp;
 use channel::store::{Store, Tables};
 use channel::templates::TemplateGraph;
 use channel::vault::{AdditionalData, MASTER_KEY_ID, Secret, Vault};
+use channel::web::{Web, WebSettings};
 use domain::connection::State;
 use domain::conversation::Conversation;
 use domain::customer::{Bsuid, Customer, Phone};
@@ -44,6 +45,7 @@ use crate::clock::Clock;
 use crate::dynamo::Dynamo;
 use crate::mapping::{Delivery, Mappings, handler};
 use crate::roles::Role;
+use crate::s3::Bucket;
 use crate::sqs;
 use crate::template::{Template, queue_url};
 
@@ -74,10 +76,11 @@ pub const SECRET_OVERLAP: Duration = Duration::from_hours(24);
 const ROUNDS: usize = 200;
 
 /// Whose calls are held to which function's role.
-const ROLES: [(&str, &str); 7] = [
+const ROLES: [(&str, &str); 8] = [
     ("control", "ControlFunction"),
     ("webhook", "WebhookFunction"),
     ("inbound", "InboundFunction"),
+    ("media", "MediaFunction"),
     ("replies", "RepliesFunction"),
     ("templates", "TemplatesFunction"),
     ("statuses", "StatusesFunction"),
@@ -103,6 +106,8 @@ pub struct World {
     pub dynamo: Dynamo,
     /// SQS.
     pub sqs: sqs::Queues,
+    /// S3.
+    pub s3: Bucket,
     /// Meta.
     pub meta: Simulator,
     /// The store, as the tests look into it.
@@ -177,9 +182,11 @@ impl World {
         dynamo.create_tables(template.tables.values()).expect("the template's tables");
         let engine = sqs::Queues::new(&clock);
         engine.create_queues(template.queues.values()).expect("the template's queues");
+        let bucket = Bucket::new("filesbucket", &clock).await;
         for (who, function) in ROLES {
             let role = Role::of(&template.functions[function]);
             dynamo.faults().hold_to(who, role.clone());
+            bucket.faults().hold_to(who, role.clone());
             engine.faults().hold_to(who, role);
         }
         let meta = Simulator::new(SimulatorClock(clock.clone()), setup);
@@ -192,6 +199,7 @@ impl World {
             template: &template,
             dynamo: &dynamo,
             engine: &engine,
+            bucket: &bucket,
             clock: &clock,
             graph_url: &graph_url,
             graph_timeout,
@@ -222,6 +230,7 @@ impl World {
             clock,
             dynamo,
             sqs: engine,
+            s3: bucket,
             meta,
             template,
         };
@@ -661,7 +670,7 @@ impl Drop for World {
         if std::thread::panicking() {
             return;
         }
-        let denied = [self.dynamo.faults().denied(), self.sqs.faults().denied()].concat();
+        let denied = [self.dynamo.faults().denied(), self.sqs.faults().denied(), self.s3.faults().denied()].concat();
         assert!(denied.is_empty(), "a role of the template does not allow {denied:?}");
         if self.may_leave.get() {
             return;
@@ -681,6 +690,7 @@ struct Parts<'a> {
     template: &'a Template,
     dynamo: &'a Dynamo,
     engine: &'a sqs::Queues,
+    bucket: &'a Bucket,
     clock: &'a Clock,
     graph_url: &'a str,
     graph_timeout: Duration,
@@ -705,7 +715,11 @@ impl Parts<'_> {
             .with_dead_letters(Queue::TemplateSends, name("TemplateSendsDeadLetters"))
             .with(Queue::Statuses, name("StatusesQueue"))
             .with_dead_letters(Queue::Statuses, name("StatusesDeadLetters"))
+            .with(Queue::Media, name("MediaQueue"))
+            .with_dead_letters(Queue::Media, name("MediaDeadLetters"))
             .with(Queue::Turns, name("TurnsQueue"))
+            .with(Queue::Bridge, name("BridgeQueue"))
+            .with_dead_letters(Queue::Bridge, name("BridgeDeadLetters"))
             .with(Queue::Events, name("EventsQueue"))
             .with(Queue::Probes, name("ProbesQueue"))
             .with_dead_letters(Queue::Probes, name("ProbesDeadLetters"))
@@ -729,6 +743,12 @@ impl Parts<'_> {
         let graph = Graph::new(&self.graph()).expect("settings on this machine");
         let checks = CheckSettings { webhook_url: self.webhook_url.clone(), secret_overlap: SECRET_OVERLAP };
         health::Handles::over(self.store("health"), self.queues("health"), vault(), graph, (checks, None))
+    }
+
+    fn media(&self) -> media::Handles {
+        let graph = Graph::new(&self.graph()).expect("settings on this machine");
+        let web = Web::new(&WebSettings { allow_loopback: true, connect_timeout: self.graph_timeout }).expect("a client");
+        media::Handles::over((self.store("media"), self.queues("media"), self.bucket.blobs("media")), vault(), graph, web)
     }
 
     /// Serves the webhook's function on this machine, for Meta to check the callback; the address. What Meta posts, the world delivers.
@@ -762,7 +782,8 @@ impl Parts<'_> {
         let replies = Rc::new(replies::Handles::over(self.store("replies"), self.queues("replies"), vault(), graph));
         let health = Rc::new(self.health());
         let now = |clock: &Clock| Timestamp::from_millis(clock.now_ms());
-        let [a, b, c, d, e] = std::array::from_fn(|_| self.clock.clone());
+        let media = Rc::new(self.media());
+        let [a, b, c, d, e, f] = std::array::from_fn(|_| self.clock.clone());
         let templates = Rc::clone(templates);
         let handlers = BTreeMap::from([
             (
@@ -770,6 +791,13 @@ impl Parts<'_> {
                 handler(move |event| {
                     let (handles, at) = (inbound.clone(), now(&a));
                     async move { Ok::<_, anyhow::Error>(inbound::handle(&handles, event, at, None).await) }
+                }),
+            ),
+            (
+                "MediaFunction".to_owned(),
+                handler(move |event| {
+                    let (handles, at) = (media.clone(), now(&f));
+                    async move { Ok::<_, anyhow::Error>(media::handle(&handles, event, at, None).await) }
                 }),
             ),
             (

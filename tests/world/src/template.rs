@@ -357,6 +357,7 @@ impl Resolver<'_> {
             ("AWS::SQS::Queue", "QueueName") => name,
             ("AWS::SQS::Queue", "QueueUrl") => queue_url(&name),
             ("AWS::DynamoDB::Table", "Arn") => format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}"),
+            ("AWS::S3::Bucket", "Arn") => format!("arn:aws:s3:::{name}"),
             ("AWS::Serverless::Function", "Arn") => format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"),
             ("AWS::Logs::LogGroup", "Arn") => format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}:*"),
             (_, attribute) => format!("{name}.{attribute}"),
@@ -378,6 +379,8 @@ impl Resolver<'_> {
             "AWS::DynamoDB::Table" => "TableName",
             "AWS::Serverless::Function" => "FunctionName",
             "AWS::Logs::LogGroup" => "LogGroupName",
+            // Buckets are named in small letters.
+            "AWS::S3::Bucket" => return Ok(id.to_lowercase()),
             _ => return Ok(id.to_owned()),
         };
         Ok(match self.resolve(&resource["Properties"][name])? {

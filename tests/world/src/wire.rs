@@ -31,10 +31,23 @@ pub struct Call {
     pub who: String,
     /// The API's name of the action, `PutItem` or `SendMessage`.
     pub action: String,
-    /// The request's JSON.
+    /// The request's body: JSON, but for S3.
     pub body: Vec<u8>,
+    /// How it came over HTTP, for an engine that must know.
+    pub head: Head,
     /// Positions of batch entries that are to be answered as failed and not executed.
     pub failing_entries: Vec<usize>,
+}
+
+/// The head of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// Its method.
+    pub method: String,
+    /// Its address, whole.
+    pub uri: String,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
 }
 
 /// What an engine answers, as it goes over HTTP.
@@ -42,14 +55,20 @@ pub struct Call {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Headers beside the content type.
-    pub headers: Vec<(&'static str, String)>,
-    /// The answer's JSON.
+    /// Headers; without a content type the answer is JSON as AWS has it.
+    pub headers: Vec<(String, String)>,
+    /// The answer's body.
     pub body: Vec<u8>,
 }
 
-/// An engine that speaks AWS JSON 1.0.
+/// An engine that speaks AWS JSON 1.0, or what else AWS speaks.
 pub trait Service: Send + Sync + 'static {
+    /// The API's name of the action that a request asks for.
+    fn action(&self, head: &Head) -> String {
+        let target = head.headers.iter().find(|it| it.0 == "x-amz-target").map(|it| it.1.as_str()).unwrap_or_default();
+        target.rsplit('.').next().unwrap_or_default().to_owned()
+    }
+
     /// Executes one request.
     fn execute(&self, call: Call) -> BoxFuture<'_, Answer>;
 
@@ -419,10 +438,10 @@ impl<S: Service> HttpConnector for Connector<S> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let Self { wire, who } = self.clone();
         HttpConnectorFuture::new(async move {
-            let target = request.headers().get("x-amz-target").unwrap_or_default();
-            let action = target.rsplit('.').next().unwrap_or_default().to_owned();
-            let body = request.body().bytes().unwrap_or_default().to_vec();
-            let answer = wire.call(Call { who, action, body, failing_entries: Vec::new() }).await;
+            let headers = request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let head = Head { method: request.method().to_owned(), uri: request.uri().to_owned(), headers };
+            let (action, body) = (wire.service.action(&head), request.body().bytes().unwrap_or_default().to_vec());
+            let answer = wire.call(Call { who, action, body, head, failing_entries: Vec::new() }).await;
             response(answer.map_err(|cut| ConnectorError::io(Box::new(cut)))?)
         })
     }
@@ -431,7 +450,9 @@ impl<S: Service> HttpConnector for Connector<S> {
 fn response(answer: Answer) -> Result<HttpResponse, ConnectorError> {
     let status = answer.status.try_into().map_err(|error| ConnectorError::other(Box::new(error), None))?;
     let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
-    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+    if !answer.headers.iter().any(|it| it.0 == "content-type") {
+        response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+    }
     for (name, value) in answer.headers {
         response.headers_mut().insert(name, value);
     }
@@ -471,7 +492,7 @@ mod tests {
     }
 
     fn call(who: &str, action: &str) -> Call {
-        Call { who: who.to_owned(), action: action.to_owned(), body: Vec::new(), failing_entries: Vec::new() }
+        Call { who: who.to_owned(), action: action.to_owned(), body: Vec::new(), head: Head::default(), failing_entries: Vec::new() }
     }
 
     fn executed(wire: &Wire<Counting>) -> u64 {

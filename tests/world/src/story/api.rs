@@ -68,7 +68,7 @@ impl World {
     pub fn control(&self, access: Access) -> Handles {
         let Self { template, dynamo, sqs: engine, clock, .. } = self;
         let parts =
-            Parts { template, dynamo, engine, clock, graph_url: "", graph_timeout: std::time::Duration::ZERO, webhook_url: String::new() };
+            Parts { template, dynamo, engine, bucket, clock, graph_url: "", graph_timeout: std::time::Duration::ZERO, webhook_url: String::new() };
         let server_app = self.server_app.borrow().clone();
         let meta = Meta { graph: self.graph.clone(), webhook_url: self.webhook_url.clone(), server_app };
         Handles::over(parts.store("control"), parts.queues("control"), vault(), meta, access)
