@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::ids::{NumberId, Wamid};
+use meta::fault::Class;
 use meta::fixtures::{ANSWERS, REQUESTS, WEBHOOKS, named};
-use meta::graph::{Credentials, Graph, Sent, Settings};
+use meta::graph::{Credentials, DownloadError, FileHash, Graph, NewFile, Sent, Settings};
 use meta_sim::{Fault, File, Inbound, ManualClock, Override, Setup, Simulator, Template, Token, Written, loopback_client};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use world::story::{ACCESS_TOKEN, APP, APP_SECRET, NUMBER, WABA};
+use world::story::{ACCESS_TOKEN, APP, APP_SECRET, NUMBER, OTHER_NUMBER, WABA};
 
 /// As in Meta's samples: with a telephone, a user id and a username.
 const ANA: &str = "5215512345678";
@@ -94,7 +95,7 @@ impl Meta {
     }
 
     async fn upload(&self, mime_type: &str) -> Value {
-        let file = Part::bytes(b"a file".to_vec()).file_name("file").mime_str(mime_type).expect("a type");
+        let file = Part::bytes(meta_sim::smallest_file(mime_type)).file_name("file").mime_str(mime_type).expect("a type");
         let form = Form::new().text("messaging_product", "whatsapp").text("type", mime_type.to_owned()).part("file", file);
         let request = loopback_client().post(format!("{}/v25.0/{NUMBER}/media", self.base)).bearer_auth(ACCESS_TOKEN).multipart(form);
         serde_json::from_str(&request.send().await.expect("an answer").text().await.expect("a body")).expect("JSON")
@@ -481,4 +482,75 @@ async fn metas_rules_take_every_request_that_we_send() {
     let failed: Vec<_> = screen.iter().filter(|it| it.failed.is_some()).collect();
     assert!(failed.is_empty(), "{failed:?}");
     assert_eq!(screen.len(), REQUESTS.len() - 2 + 1, "all but two marks of reading, and the customer's own words");
+}
+
+/// The file at this address, or what kept it away.
+async fn fetched(graph: &Graph, credentials: &Credentials, url: &str) -> Result<Vec<u8>, DownloadError> {
+    let mut download = graph.download(credentials, url).await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = download.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn a_file_goes_to_meta_and_comes_back_the_same() {
+    let meta = Meta::new().await;
+    let (number, credentials) = (NumberId::parse(NUMBER).expect("an id"), Credentials::new(ACCESS_TOKEN, Some(APP_SECRET.to_owned())));
+    // More than one read of either side.
+    let mut bytes = meta_sim::smallest_file("audio/ogg");
+    bytes.extend((0..1_000_000_u32).map(|it| it.to_le_bytes()[0]));
+    let pieces: Vec<std::io::Result<_>> = bytes.chunks(70_000).map(|it| Ok(it.to_vec().into())).collect();
+    let file = NewFile { name: "voice.ogg", mime_type: "audio/ogg; codecs=opus", size: bytes.len() as u64 };
+    let id = meta.graph.upload(&number, &credentials, &file, futures::stream::iter(pieces)).await.expect("it is taken");
+    let kept = meta.simulator.file(&id).expect("it is kept");
+    assert_eq!((kept.mime_type.as_str(), kept.name.as_deref()), ("audio/ogg; codecs=opus", Some("voice.ogg")));
+
+    let record = meta.graph.media(&number, &credentials, &id).await.expect("it is found");
+    assert_eq!(record.size, Some(file.size));
+    let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    let hash = FileHash::new(hash.as_ref().try_into().expect("32 bytes"));
+    assert_eq!(record.sha256, Some(hash), "in hex");
+    assert!(fetched(&meta.graph, &credentials, &record.url).await.is_ok_and(|it| it == bytes));
+    let nobody = Credentials::new("another-token", None);
+    assert_eq!(fetched(&meta.graph, &nobody, &record.url).await, Err(DownloadError::Credentials));
+    meta.clock.advance(Duration::from_mins(5));
+    assert_eq!(fetched(&meta.graph, &credentials, &record.url).await, Err(DownloadError::Gone));
+    let again = meta.graph.media(&number, &credentials, &id).await.expect("it is found again").url;
+    assert!(fetched(&meta.graph, &credentials, &again).await.is_ok());
+
+    let other = NumberId::parse(OTHER_NUMBER).expect("an id");
+    assert!(meta.graph.media(&other, &credentials, &id).await.is_err(), "it is another number's");
+    meta.clock.advance(Duration::from_hours(30 * 24));
+    assert!(meta.graph.media(&number, &credentials, &id).await.is_err(), "it is forgotten");
+}
+
+#[tokio::test]
+async fn a_customers_file_comes_with_the_hash_of_its_webhook() {
+    let meta = Meta::new().await;
+    meta.simulator.customer_writes(ANA, NUMBER, Inbound::Image(File::default())).expect("writes");
+    let image = meta.webhooks()[0]["entry"][0]["changes"][0]["value"]["messages"][0]["image"].clone();
+    let announced = FileHash::parse(image["sha256"].as_str().expect("a hash"));
+    assert_eq!(image["sha256"].as_str().map(str::len), Some(44), "in base64");
+    let (number, credentials) = (NumberId::parse(NUMBER).expect("an id"), Credentials::new(ACCESS_TOKEN, Some(APP_SECRET.to_owned())));
+    let record = meta.graph.media(&number, &credentials, image["id"].as_str().expect("an id")).await.expect("it is found");
+    assert!(announced.is_some() && announced == record.sha256);
+}
+
+#[tokio::test]
+async fn trouble_with_files_is_told_as_trouble() {
+    let meta = Meta::new().await;
+    let (number, credentials) = (NumberId::parse(NUMBER).expect("an id"), Credentials::new(ACCESS_TOKEN, None));
+    let id = meta.upload("image/png").await["id"].as_str().expect("an id").to_owned();
+    let url = meta.graph.media(&number, &credentials, &id).await.expect("it is found").url;
+    for (code, expected) in [(Some(404), Some(DownloadError::Gone)), (Some(403), Some(DownloadError::Credentials)), (None, None)] {
+        meta.simulator.fail_calls("whatsapp_business/attachments", code, 1);
+        let error = fetched(&meta.graph, &credentials, &url).await.expect_err("no file");
+        assert!(expected.map_or(matches!(error, DownloadError::Trouble { .. }), |it| it == error), "{error}");
+    }
+    assert!(fetched(&meta.graph, &credentials, &url).await.is_ok());
+    meta.simulator.fail_calls(&id, None, 1);
+    let unread = meta.graph.media(&number, &credentials, &id).await.expect_err("no answer");
+    assert_eq!((unread.class, unread.http), (Class::Unknown, 503));
 }

@@ -740,7 +740,7 @@ async fn a_voice_message_that_is_played_counts_as_read() {
     in_every_way(async |world: &World| {
         world.agent_answers(|turn| {
             let mut reply = answer(turn, 0, "");
-            let voice = json!({ "type": "audio", "source": { "link": "https://example.com/voice.ogg" } });
+            let voice = json!({ "type": "audio", "source": { "link": "https://example.com/voice.ogg" }, "voice": true });
             reply.message = Some(serde_json::from_value::<Outgoing>(voice).expect("a message"));
             vec![reply]
         });

@@ -488,6 +488,9 @@ pub(crate) struct Medium {
     pub number: String,
     /// MIME type.
     pub mime_type: String,
+    /// The name under which it was uploaded.
+    #[serde(default)]
+    pub name: Option<String>,
     /// The bytes in base64.
     pub bytes: String,
     /// When it is forgotten, milliseconds.
@@ -580,6 +583,9 @@ pub(crate) struct Book {
     wamids: BTreeMap<String, Vec<String>>,
     threads: BTreeMap<String, Thread>,
     pub(crate) media: BTreeMap<String, Medium>,
+    /// How often a file was uploaded for each number.
+    #[serde(default)]
+    pub(crate) uploads: BTreeMap<String, u32>,
     /// Times of the messages of the last second, per number.
     pub(crate) traffic_ms: BTreeMap<String, VecDeque<i64>>,
     /// How often a send was accepted, by our opaque data.

@@ -439,7 +439,8 @@ impl Book {
         let id = self.fresh_id();
         let bytes = file.base64.clone().filter(|it| STANDARD.decode(it).is_ok()).unwrap_or_else(|| STANDARD.encode(format!("{kind} {id}")));
         let mime_type = file.mime_type.clone().unwrap_or_else(|| usual.into());
-        let medium = Medium { id: id.clone(), number: number.id.clone(), mime_type, bytes, kept_until_ms: now_ms + INBOUND_MEDIA_MS };
+        let medium =
+            Medium { id: id.clone(), number: number.id.clone(), mime_type, name: None, bytes, kept_until_ms: now_ms + INBOUND_MEDIA_MS };
         let mut content = json!({ "id": id, "mime_type": medium.mime_type, "sha256": STANDARD.encode(medium.sha256()), "url": self.media_url(&medium, now_ms) });
         put(&mut content, "caption", file.caption.as_deref());
         match kind {
@@ -498,8 +499,8 @@ impl Book {
     /// The customer plays a voice message.
     pub(crate) fn customer_plays(&mut self, now_ms: i64, who: &str, message: &str) -> Result<(), Impossible> {
         let customer = self.known_customer(who)?;
-        let is_theirs =
-            self.messages.get(message).is_some_and(|it| it.customer == customer && it.kind == "audio" && it.delivered_ms.is_some());
+        let is_voice = |it: &Message| it.kind == "audio" && it.content["voice"] == true;
+        let is_theirs = self.messages.get(message).is_some_and(|it| it.customer == customer && is_voice(it) && it.delivered_ms.is_some());
         if !is_theirs {
             return Err(Impossible::NoMessage(message.into()));
         }

@@ -54,6 +54,7 @@ impl Method {
 pub(crate) struct Upload {
     pub(crate) messaging_product: Option<String>,
     pub(crate) mime_type: String,
+    pub(crate) name: Option<String>,
     pub(crate) bytes: Bytes,
 }
 
@@ -152,6 +153,7 @@ async fn upload(request: Request) -> Result<Option<Upload>, Refusal> {
                 if let Some(mime_type) = part.content_type() {
                     upload.mime_type = mime_type.into();
                 }
+                upload.name = part.file_name().map(str::to_owned);
                 upload.bytes = part.bytes().await.map_err(unreadable)?;
             }
             Some("messaging_product") => upload.messaging_product = Some(part.text().await.map_err(unreadable)?),
@@ -226,6 +228,10 @@ impl Book {
     pub(crate) fn answer(&mut self, now_ms: i64, call: &Call) -> Reply {
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
         if path == ["whatsapp_business", "attachments"] {
+            if let Some(failing) = self.failing_call(&path) {
+                return failing
+                    .map_or_else(|| server_error(503), |status| Reply::Text(u16::try_from(status).unwrap_or(500), "text/html", ""));
+            }
             return self.download(now_ms, call).map_or_else(|status| Reply::Text(status, "text/html", ""), Reply::File);
         }
         let answer = match path.as_slice() {
@@ -241,10 +247,8 @@ impl Book {
             (Method::Post, [number, "marketing_messages"]) => return self.answer_message(now_ms, number, Way::MarketingMessages, call),
             _ => {}
         }
-        let joined = path.join("/");
-        if let Some(failing) = self.failing_calls.iter_mut().find(|it| it.times > 0 && joined.starts_with(&it.path)) {
-            failing.times -= 1;
-            return failing.code.map_or_else(|| Ok(server_error(503)), |code| Err(Refusal::new(code)));
+        if let Some(failing) = self.failing_call(path) {
+            return failing.map_or_else(|| Ok(server_error(503)), |code| Err(Refusal::new(code)));
         }
         match self.cut_call.take() {
             // A call that is made again after the handshake was counted before.
@@ -267,6 +271,14 @@ impl Book {
             Some(_) => Ok(Reply::Cut),
             None => self.execute(now_ms, call, path),
         }
+    }
+
+    /// Fails this call? Then with which code, if with any.
+    fn failing_call(&mut self, path: &[&str]) -> Option<Option<u32>> {
+        let joined = path.join("/");
+        let failing = self.failing_calls.iter_mut().find(|it| it.times > 0 && joined.starts_with(&it.path))?;
+        failing.times -= 1;
+        Some(failing.code)
     }
 
     fn execute(&mut self, now_ms: i64, call: &Call, path: &[&str]) -> Result<Reply, Refusal> {

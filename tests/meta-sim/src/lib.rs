@@ -16,6 +16,7 @@ mod dialling;
 mod directory;
 mod errors;
 mod faults;
+mod files;
 mod filling;
 mod graph;
 mod limits;
@@ -49,6 +50,7 @@ pub use customers::{File, Impossible, Inbound, Line, Written};
 pub use delivery::loopback_client;
 pub use errors::Refusal;
 pub use faults::{Fault, Rule};
+pub use files::smallest_file;
 pub use limits::Limits;
 pub use outbox::{FIRST_PAUSE_MS, LONGEST_PAUSE_MS, Mode, REPEATED_FOR_MS, UNANSWERED_FOR_MS, Webhook, signature};
 pub use phones::Phone;
@@ -113,6 +115,19 @@ pub enum FileError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// A file that Meta keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFile {
+    /// The number it was sent to or uploaded for.
+    pub number: String,
+    /// MIME type.
+    pub mime_type: String,
+    /// The name under which it was uploaded.
+    pub name: Option<String>,
+    /// The file itself.
+    pub bytes: Vec<u8>,
 }
 
 impl Simulator {
@@ -365,7 +380,7 @@ impl Simulator {
     }
 
     /// The next `times` calls other than sends whose path (without the version) begins with `path` fail: with Meta's `code`, or with a
-    /// plain 503.
+    /// plain 503. Fetching a file is a call of the path `whatsapp_business/attachments`, whose code is an HTTP status.
     pub fn fail_calls(&self, path: &str, code: Option<u32>, times: u32) {
         self.change(|book, _| book.failing_calls.push(FailingCall { path: path.into(), code, times }));
     }
@@ -416,6 +431,25 @@ impl Simulator {
     /// Forgets one fault, or all.
     pub fn clear_faults(&self, id: Option<u64>) {
         self.change(|book, _| book.faults.clear(id));
+    }
+
+    /// How often a file was uploaded for a number.
+    pub fn uploads(&self, number: &str) -> u32 {
+        self.look(|book, _| book.uploads.get(number).copied().unwrap_or_default())
+    }
+
+    /// A file that Meta keeps, by its media id.
+    pub fn file(&self, id: &str) -> Option<KeptFile> {
+        self.look(|book, now_ms| {
+            let medium = book.media.get(id).filter(|it| it.kept_until_ms > now_ms)?;
+            let (number, mime_type, name) = (medium.number.clone(), medium.mime_type.clone(), medium.name.clone());
+            Some(KeptFile { number, mime_type, name, bytes: medium.content() })
+        })
+    }
+
+    /// Forgets a file before its time. Tells whether there is one.
+    pub fn forget_file(&self, id: &str) -> bool {
+        self.change(|book, _| book.media.remove(id).is_some())
     }
 
     /// How often a send was accepted, by its `biz_opaque_callback_data`, or by its wamid if it had none.

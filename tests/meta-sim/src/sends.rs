@@ -345,16 +345,7 @@ impl Book {
             let is_reachable = target.is_some_and(|it| it.kind != "reaction" && !it.deleted && now_ms - it.at_ms <= REACHABLE_MS);
             return (!is_reachable).then(|| Refusal::invalid("The message that is reacted to is too old, deleted or itself a reaction."));
         }
-        media(send).into_iter().find_map(|(kind, id)| {
-            let medium = self.media.get(id)?;
-            let is_fitting = match kind {
-                "document" => true,
-                "sticker" => medium.mime_type.starts_with("image/webp"),
-                "gif" => medium.mime_type.starts_with("video"),
-                kind => medium.mime_type.starts_with(kind),
-            };
-            (!is_fitting).then(|| Refusal::with(131_053, format!("Media of type {} cannot be sent as {kind}.", medium.mime_type)))
-        })
+        media(send).into_iter().find_map(|(kind, id)| self.media.get(id)?.misfit(kind, send.content["voice"] == true))
     }
 
     /// Why this customer gets no marketing now.

@@ -40,7 +40,7 @@ impl Meta {
     }
 
     async fn file(&self, number: &str, mime_type: &str) -> String {
-        let part = Part::bytes(vec![1, 2, 3]).file_name("file").mime_str(mime_type).unwrap();
+        let part = Part::bytes(meta_sim::smallest_file(mime_type)).file_name("file").mime_str(mime_type).unwrap();
         let form = Form::new().text("messaging_product", "whatsapp").text("type", mime_type.to_owned()).part("file", part);
         let request = self.request(Method::POST, &format!("/v25.0/{number}/media")).bearer_auth(TOKEN).multipart(form);
         let answer: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();

@@ -2,7 +2,7 @@
 
 use axum::extract::Query;
 use axum::{Router, routing::get};
-use meta_sim::{Inbound, SMS_CODE, Setup, Template};
+use meta_sim::{Inbound, SMS_CODE, Setup, Template, smallest_file};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -183,6 +183,44 @@ async fn files_are_uploaded_fetched_sent_and_deleted() {
     assert_eq!(meta.send(TWO, &document(TWO)).await.1["error"]["code"], 131_009);
     assert_eq!(meta.call(Method::DELETE, &format!("/v25.0/{id}"), TOKEN, None).await, (200, json!({ "success": true })));
     assert_eq!(meta.send(ONE, &document(ONE)).await.1["error"]["code"], 131_009);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_it_says_is_accepted_and_fails() {
+    let meta = Meta::open().await;
+    let code = async |kind: &str, mime_type: &str, bytes: Vec<u8>, voice: bool| {
+        let part = Part::bytes(bytes).file_name("file").mime_str(mime_type).unwrap();
+        let form = Form::new().text("messaging_product", "whatsapp").part("file", part);
+        let answer = meta.request(Method::POST, &format!("/v25.0/{ONE}/media")).bearer_auth(TOKEN).multipart(form).send().await.unwrap();
+        let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        let mut sent = json!({ "to": format!("+{ANA}"), "type": kind, kind: { "id": answer["id"] } });
+        if voice {
+            sent[kind]["voice"] = true.into();
+        }
+        meta.settle();
+        assert_eq!(meta.send(ONE, &sent).await.0, 200, "{kind} {mime_type}");
+        meta.statuses()[0]["errors"][0]["code"].as_u64()
+    };
+    let (ogg, webp) = ("audio/ogg; codecs=opus", "image/webp");
+    let moving = || [b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02".to_vec(), vec![0; 200 << 10]].concat();
+    let still = || [smallest_file(webp), vec![0; 100 << 10]].concat();
+    for (kind, mime_type, bytes, voice, expected) in [
+        ("image", "image/png", smallest_file("image/png"), false, None),
+        ("image", "image/png", smallest_file("image/jpeg"), false, Some(131_053)),
+        ("image", webp, smallest_file(webp), false, Some(131_053)),
+        ("sticker", webp, smallest_file(webp), false, None),
+        ("sticker", webp, moving(), false, None),
+        ("sticker", webp, still(), false, Some(131_053)),
+        ("audio", ogg, smallest_file(ogg), true, None),
+        ("audio", ogg, b"OggS but no opus, which is looked for further on".to_vec(), true, Some(131_053)),
+        ("audio", "audio/mpeg", b"ID3".to_vec(), false, None),
+        ("audio", "audio/mpeg", b"ID3".to_vec(), true, Some(131_053)),
+        ("document", "text/plain", b"words".to_vec(), false, None),
+        ("document", "application/pdf", b"words".to_vec(), false, Some(131_053)),
+    ] {
+        assert_eq!(code(kind, mime_type, bytes, voice).await, expected, "{kind} {mime_type} {voice}");
+    }
+    assert_eq!((meta.simulator.uploads(ONE), meta.simulator.uploads(TWO)), (12, 0));
 }
 
 #[tokio::test]
