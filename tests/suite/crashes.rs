@@ -14,7 +14,7 @@ use channel::vault::Secret;
 use domain::connection::State;
 use domain::status::Phase;
 use futures::future::LocalBoxFuture;
-use meta_sim::{App, Edit, Inbound};
+use meta_sim::{App, Edit, File, Inbound};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, LOGIN, OFFER, REMINDER};
 use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
@@ -35,6 +35,7 @@ type Story = for<'a> fn(&'a World) -> LocalBoxFuture<'a, ()>;
 enum Engine {
     DynamoDb,
     Sqs,
+    S3,
 }
 
 impl Engine {
@@ -42,6 +43,7 @@ impl Engine {
         match self {
             Self::DynamoDb => world.dynamo.faults(),
             Self::Sqs => world.sqs.faults(),
+            Self::S3 => world.s3.faults(),
         }
     }
 }
@@ -52,7 +54,9 @@ async fn dies_everywhere(functions: &[&str], story: Story) {
     story(&plain).await;
     let plain = seen(&plain);
     for function in functions {
-        for engine in [Engine::DynamoDb, Engine::Sqs] {
+        let engines: &[Engine] =
+            if *function == "media" { &[Engine::DynamoDb, Engine::Sqs, Engine::S3] } else { &[Engine::DynamoDb, Engine::Sqs] };
+        for engine in engines {
             let faults: &[Fault] = if *function == "replies" { &[Fault::CutBefore, Fault::CutAfter] } else { &[Fault::CutAfter] };
             for (call, fault) in (0..).flat_map(|call| faults.iter().map(move |fault| (call, fault))) {
                 let world = World::new().await;
@@ -101,6 +105,30 @@ fn seen(world: &World) -> Value {
 
 async fn passes(world: &World) {
     world.pass(A_WHILE).await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_a_file_is_handed_over_in_its_place() {
+    dies_everywhere(&["inbound", "media"], |world| {
+        Box::pin(async {
+            world.writes(ANA, "look at this");
+            passes(world).await;
+            let bytes = Some("YSBwaG90bw==".to_owned());
+            let photo = File { base64: bytes, mime_type: None, caption: None, filename: None };
+            let wamid = world.writes_to(NUMBER, ANA, Inbound::Image(photo));
+            passes(world).await;
+            world.writes(ANA, "do you see it?");
+            passes(world).await;
+            assert_eq!(world.told_of(ANA).await, ["look at this", "image", "do you see it?"]);
+            let file = world.turns()[1].file.clone().expect("a file");
+            assert!(file.url.is_some(), "{file:?}");
+            assert_eq!(world.s3.keys().len(), 1);
+            world.writes_to(NUMBER, ANA, Inbound::Revoke { message_id: wamid });
+            passes(world).await;
+            assert_eq!(world.s3.keys(), Vec::<String>::new());
+        })
+    })
+    .await;
 }
 
 #[tokio::test]

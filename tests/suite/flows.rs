@@ -9,6 +9,7 @@ mod erasure;
 mod guide;
 mod inbound;
 mod inbox;
+mod media;
 mod neighbours;
 mod numbers;
 mod people;

@@ -94,12 +94,8 @@ fn only_the_files_that_speak_to_aws_name_its_sdk() {
 
 #[test]
 fn only_who_asks_meta_the_issuer_of_tokens_or_tenants_names_the_http_client() {
-    let askers = [
-        "shared/meta/src/graph.rs",
-        "shared/meta/src/graph/media.rs",
-        "shared/channel/src/web.rs",
-        "functions/control/src/issuer.rs",
-    ];
+    let askers =
+        ["shared/meta/src/graph.rs", "shared/meta/src/graph/media.rs", "shared/channel/src/web.rs", "functions/control/src/issuer.rs"];
     assert_eq!(strangers(&SHIPPED, "reqwest", &askers), Vec::<String>::new());
 }
 

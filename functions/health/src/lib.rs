@@ -36,7 +36,8 @@ impl Config {
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
         let tables = environment.tables();
-        let installation = environment.installation(tables, Some(Queue::Probes), &[Queue::Media, Queue::Turns, Queue::Bridge, Queue::Events]);
+        let installation =
+            environment.installation(tables, Some(Queue::Probes), &[Queue::Media, Queue::Turns, Queue::Bridge, Queue::Events]);
         let vault = environment.vault();
         let graph = environment.graph();
         let webhook_url = environment.required("WEBHOOK_URL");

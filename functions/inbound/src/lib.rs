@@ -24,7 +24,8 @@ impl Config {
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
         let tables = environment.tables();
-        let installation = environment.installation(tables, Some(Queue::Inbound), &[Queue::Media, Queue::Turns, Queue::Bridge, Queue::Events]);
+        let installation =
+            environment.installation(tables, Some(Queue::Inbound), &[Queue::Media, Queue::Turns, Queue::Bridge, Queue::Events]);
         environment.finish(|| Some(Self { installation: installation? }))
     }
 }

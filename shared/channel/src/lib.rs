@@ -41,6 +41,7 @@ pub mod signup;
 pub mod statuses;
 pub mod store;
 pub mod templates;
+pub mod transcripts;
 mod turns;
 pub mod vault;
 pub mod watch;

@@ -5,28 +5,30 @@
 
 use std::time::Duration;
 
-use domain::connection::{Connection, State};
+use domain::connection::State;
 use domain::conversation::{Conversation, LATE_AFTER};
-use domain::ids::{AgentId, MessageKey};
+use domain::ids::{MessageId, MessageKey, Wamid};
 use domain::message::{Content, Event, Media, Message};
 use domain::time::Timestamp;
 use meta::fault::Class;
-use meta::graph::Graph;
-use meta::graph::media::{Undownloaded, is_hash};
+use meta::graph::{DownloadError, FileHash, Graph};
 use sha2::{Digest, Sha256};
 
 use crate::blobs::{BlobError, Blobs};
 use crate::connections::{self, CHECK};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
-use crate::jobs::{GatheredMessage, MediaJob, MediaTask, Missing, Turn, TurnFile};
+use crate::jobs::{GatheredMessage, MediaJob, MediaTask, Missing, Transcript, Turn, TurnFile};
 use crate::outbox::credentials;
 use crate::owed;
 use crate::queues::{Queue, QueueError, Queues};
 use crate::redelivery::{Delivery, Progress, Retryable};
-use crate::store::{Attachment, FileItem, Found, HandedOver, MessageItem, Sorted, Store, StoreError, StoredFile, inbound_object};
+use crate::store::{
+    Attachment, FileItem, Found, HandedOver, MessageItem, Sorted, SpeechToText, Store, StoreError, StoredFile, inbound_object,
+};
+use crate::transcripts::{self, AUDIO_LIMIT, Heard, Unheard, transcribe};
 use crate::turns;
-use crate::vault::Vault;
+use crate::vault::{AdditionalData, Secret, Vault};
 use crate::web::Web;
 
 /// How long a turn's link to its file is good.
@@ -110,9 +112,14 @@ impl Absence {
     fn told(self) -> Missing {
         let (code, note) = match self {
             Self::Expired => ("media_expired", "Meta does not keep this file any longer: it keeps what customers send for seven days."),
-            Self::TooLarge => ("media_too_large", "The file is larger than the 100 MB that WhatsApp passes on. Ask for a smaller one, or a link."),
+            Self::TooLarge => {
+                ("media_too_large", "The file is larger than the 100 MB that WhatsApp passes on. Ask for a smaller one, or a link.")
+            }
             Self::Refused => ("media_refused", "Meta does not give us this file. See the connection's health."),
-            Self::Unavailable => ("media_unavailable", "Meta did not give us this file within a minute. It can be fetched again while Meta keeps it: seven days."),
+            Self::Unavailable => (
+                "media_unavailable",
+                "Meta did not give us this file within a minute. It can be fetched again while Meta keeps it: seven days.",
+            ),
         };
         Missing { code: code.to_owned(), note: note.to_owned() }
     }
@@ -172,13 +179,7 @@ impl Files<'_> {
     }
 
     /// Fetches a file of which nobody is told now.
-    async fn fetch_for_people(
-        &self,
-        job: &MediaJob,
-        media: &Media,
-        delivery: &Delivery,
-        now: Timestamp,
-    ) -> Result<Progress, MediaError> {
+    async fn fetch_for_people(&self, job: &MediaJob, media: &Media, delivery: &Delivery, now: Timestamp) -> Result<Progress, MediaError> {
         let Some(conversation) = self.conversation(&job.message).await? else { return Ok(Progress::Done) };
         let Some(known) = self.directory.connection_afresh(&job.connection, now).await? else { return Ok(Progress::Done) };
         if self.is_erased(&conversation, &job.message).await? {
@@ -202,33 +203,37 @@ impl Files<'_> {
         let Some(conversation) = self.conversation(key).await? else { return Ok(Progress::Done) };
         let Some(known) = self.directory.connection(&job.connection, now).await? else { return Ok(Progress::Done) };
         let kept = self.store.message(conversation.everywhere(), key.at, &key.id).await?;
-        if is_of_another(&conversation, key) || kept.as_ref().is_some_and(|it| is_deleted(&it.1)) {
+        if kept.as_ref().is_some_and(|it| is_told_with_another(it) || is_deleted(&it.1)) {
             // It was told with the one before it, or the customer deleted it.
             return self.settle(&conversation, key).await;
         }
+        let attachment = self.store.attachment(&job.connection, &turn.agent).await?.filter(|it| it.inbound);
         let mut turn = turn.clone();
         if let Some(media) = turn.content.media().filter(|it| it.id.is_some()).cloned() {
             let known = self.directory.connection_afresh(&job.connection, now).await?.unwrap_or(known);
             if known.connection.lifecycle.state == State::Error {
-                return self.owe(&conversation, key, &turn.agent, now).await;
+                return self.owe(&conversation, key, &turn, now).await;
             }
             let Some(item) = self.file(job, &media, turn.content.kind(), &known, delivery, now).await? else {
                 return Ok(Progress::Wait(pause(delivery)));
             };
+            let item = match &attachment {
+                Some(attachment) => self.transcribed(key, item, &turn, attachment, &known).await?,
+                None => item,
+            };
             turn.file = Some(self.told(&item, &media, now).await?);
             turn.transcript = item.transcript;
         }
-        let Some(attachment) = self.store.attachment(&job.connection, &turn.agent).await?.filter(|it| it.inbound) else {
-            return self.miss(&conversation, key).await;
-        };
+        let Some(attachment) = attachment else { return self.miss(&conversation, key).await };
         if conversation.has_person(now) {
             return self.miss(&conversation, key).await;
         }
-        let is_owed = kept.as_ref().is_some_and(|it| matches!(&it.1, MessageItem::Inbound(it) if matches!(it.handed, HandedOver::Owed(_))));
-        if attachment.down_since.is_some() || (!is_owed && conversation.owes_before(key)) {
-            return self.owe(&conversation, key, &turn.agent, now).await;
+        let queued_at = delivery.sent_at_ms.map_or(job.queued_at, Timestamp::from_millis);
+        let must_wait = owed::must_wait(self.store, &conversation, key, kept.as_ref().map(|it| &it.1), queued_at).await?;
+        if attachment.down_since.is_some() || must_wait {
+            return self.owe(&conversation, key, &turn, now).await;
         }
-        if let Some(wait) = self.gather(job, &mut turn, &conversation, &attachment, is_owed, now).await? {
+        if let Some(wait) = self.gather(job, &mut turn, &conversation, &attachment, kept.as_ref(), now).await? {
             return Ok(Progress::Wait(wait));
         }
         turn.standing = conversation.standing(now).into();
@@ -253,18 +258,7 @@ impl Files<'_> {
 
     /// What was under way is done: what comes next goes straight to the agent, if nothing has followed.
     async fn settle(&self, conversation: &Conversation, key: &MessageKey) -> Result<Progress, MediaError> {
-        self.store
-            .change_conversation(&conversation.id, |it| {
-                it.out_of_media(key);
-                // The first of them was told, and names the others until each of them is done with.
-                if let Some(at) = it.gathered.iter().skip(1).position(|it| it == key) {
-                    it.gathered.remove(at + 1);
-                }
-                if it.gathered.len() == 1 {
-                    it.gathered.clear();
-                }
-            })
-            .await?;
+        self.store.change_conversation(&conversation.id, |it| it.out_of_media(key)).await?;
         Ok(Progress::Done)
     }
 
@@ -274,8 +268,8 @@ impl Files<'_> {
         self.settle(conversation, key).await
     }
 
-    async fn owe(&self, conversation: &Conversation, key: &MessageKey, agent: &AgentId, now: Timestamp) -> Result<Progress, MediaError> {
-        if !owed::owe(self.store, conversation, key, agent, now).await? {
+    async fn owe(&self, conversation: &Conversation, key: &MessageKey, turn: &Turn, now: Timestamp) -> Result<Progress, MediaError> {
+        if !owed::owe(self.store, conversation, turn, now).await? {
             return Ok(Progress::Wait(SOON));
         }
         self.settle(conversation, key).await
@@ -295,7 +289,7 @@ impl Files<'_> {
             return Ok(Some(it));
         }
         let is_last_try = usize::try_from(delivery.receive_count).unwrap_or(usize::MAX) > PAUSES.len();
-        let (file, missing) = match self.fetch(job, media, kind, known, now).await? {
+        let (file, missing) = match self.fetch(job, media, kind, known, delivery).await? {
             Fetched::Here(it) => (Some(it), None),
             Fetched::Absent(it) => (None, Some(it)),
             Fetched::Again if is_last_try => (None, Some(Absence::Unavailable)),
@@ -313,56 +307,100 @@ impl Files<'_> {
         Ok(Some(item))
     }
 
-    /// One try to bring a file from Meta into the bucket. One that is not what Meta announced is fetched once more, and then kept as it is.
+    /// One try to bring a file from Meta into the bucket.
     async fn fetch(
         &self,
         job: &MediaJob,
         media: &Media,
         kind: &str,
         known: &KnownConnection,
-        now: Timestamp,
+        delivery: &Delivery,
     ) -> Result<Fetched, MediaError> {
         let Some(id) = &media.id else { return Ok(Fetched::Absent(Absence::Expired)) };
-        let opens = credentials(known);
-        for is_last in [false, true] {
-            let record = match self.graph.media(&job.number, &opens, id).await {
-                Ok(it) => it,
-                Err(unread) => return Ok(unknown_media(unread.class)),
-            };
-            let mut download = match self.graph.download(&opens, &record.url).await {
-                Ok(it) => it,
-                Err(why) => return Ok(undownloaded(why, &known.connection)),
-            };
-            let mime_type = media.mime_type.clone().or(record.mime_type).unwrap_or_else(|| "application/octet-stream".to_owned());
-            let key = inbound_object(&known.connection.id, &job.message);
-            let (mut upload, mut hash) = (self.blobs.begin(&key, &mime_type), Sha256::new());
-            let broken = loop {
-                match download.chunk().await {
-                    Ok(Some(chunk)) => {
-                        hash.update(chunk.as_ref());
-                        upload.push(chunk.as_ref()).await?;
-                    }
-                    Ok(None) => break None,
-                    Err(why) => break Some(why),
+        let (connection, opens) = (&known.connection.id, credentials(known));
+        let record = match self.graph.media(&job.number, &opens, id).await {
+            Ok(it) => it,
+            Err(unread) => return Ok(unknown_media(unread.class)),
+        };
+        let undownloaded = |why: DownloadError| {
+            tracing::info!(connection.id = %connection, "a customer's file is not fetched: {why}");
+            without_file(why)
+        };
+        let mut download = match self.graph.download(&opens, &record.url).await {
+            Ok(it) => it,
+            Err(why) => return Ok(undownloaded(why)),
+        };
+        let mime_type = media.mime_type.clone().or(record.mime_type).unwrap_or_else(|| "application/octet-stream".to_owned());
+        let key = inbound_object(connection, &job.message);
+        let (mut upload, mut hash) = (self.blobs.begin(&key, &mime_type), Sha256::new());
+        let broken = loop {
+            match download.chunk().await {
+                Ok(Some(chunk)) => {
+                    hash.update(&chunk);
+                    upload.push(&chunk).await?;
                 }
-            };
-            if let Some(why) = broken {
-                upload.abort().await?;
-                return Ok(undownloaded(why, &known.connection));
+                Ok(None) => break None,
+                Err(why) => break Some(why),
             }
-            let hash: [u8; 32] = hash.finalize().into();
-            let differs = !is_hash(&hash, media.sha256.as_deref().or(record.sha256.as_deref()));
-            if differs && !is_last {
-                upload.abort().await?;
-                continue;
-            }
-            let size = upload.finish().await?;
-            let sha256 = hash.iter().map(|it| format!("{it:02x}")).collect();
-            let filename = safe_filename(media.filename.as_deref(), kind, &mime_type);
-            tracing::info!(connection.id = %known.connection.id, size, differs, elapsed_since_ms = now.since(job.queued_at).as_millis() as u64, "a customer's file is kept");
-            return Ok(Fetched::Here(StoredFile { key, mime_type, size, sha256, filename, differs }));
+        };
+        if let Some(why) = broken {
+            upload.abort().await?;
+            return Ok(undownloaded(why));
         }
-        Ok(Fetched::Again)
+        let hash = FileHash::new(hash.finalize().into());
+        let announced = media.sha256.as_deref().and_then(FileHash::parse).or(record.sha256);
+        let differs = announced.is_some_and(|it| it != hash);
+        if differs && delivery.receive_count <= 1 {
+            // What Meta gives the second time is kept, and said to differ.
+            upload.abort().await?;
+            return Ok(Fetched::Again);
+        }
+        let size = upload.finish().await?;
+        let filename = safe_filename(media.filename.as_deref(), kind, &mime_type);
+        Ok(Fetched::Here(StoredFile { key, mime_type, size, sha256: hash.to_string(), filename, differs }))
+    }
+
+    /// What was said in a voice message, if the agent has that made out: once, whoever asks again.
+    async fn transcribed(
+        &self,
+        key: &MessageKey,
+        item: FileItem,
+        turn: &Turn,
+        attachment: &Attachment,
+        known: &KnownConnection,
+    ) -> Result<FileItem, MediaError> {
+        let is_voice = matches!(&turn.content, Content::Audio(it) if it.voice);
+        let (Some(by), Some(file)) = (&attachment.speech_to_text, item.file.as_ref().filter(|_| is_voice && item.transcript.is_none()))
+        else {
+            return Ok(item);
+        };
+        let transcript = match self.heard(by, file, attachment).await? {
+            Ok(it) => Transcript { text: Some(it.text), missing: None },
+            Err(why) => Transcript { text: None, missing: Some(Missing { code: why.code().to_owned(), note: why.note() }) },
+        };
+        let item = FileItem { transcript: Some(transcript), ..item };
+        self.store.keep_file(key, &item, known.connection.files_kept_for()).await?;
+        Ok(item)
+    }
+
+    async fn heard(&self, by: &SpeechToText, file: &StoredFile, attachment: &Attachment) -> Result<Result<Heard, Unheard>, MediaError> {
+        if file.size > AUDIO_LIMIT as u64 {
+            return Ok(Err(Unheard::TooLong));
+        }
+        let Some(mut blob) = self.blobs.get(&file.key).await? else { return Ok(Err(Unheard::Unreadable)) };
+        let mut audio = Vec::new();
+        while let Some(it) = blob.chunk().await? {
+            audio.extend_from_slice(&it);
+        }
+        let key = match &by.key {
+            Some(sealed) => {
+                let field = AdditionalData::of_attachment(attachment.connection.as_str(), attachment.agent.as_str(), "speech_to_text_key");
+                self.vault.open(sealed, &field).await.map_err(|source| DirectoryError::Vault { what: "agent", source })?
+            }
+            None => Secret::new(String::new()),
+        };
+        let by = transcripts::SpeechToText { url: by.url.clone(), model: by.model.clone(), language: by.language.clone() };
+        Ok(transcribe(self.web, &by, &key, audio, &file.mime_type).await)
     }
 
     /// A file as a turn tells of it.
@@ -389,46 +427,45 @@ impl Files<'_> {
         turn: &mut Turn,
         conversation: &Conversation,
         attachment: &Attachment,
-        is_owed: bool,
+        kept: Option<&Sorted>,
         now: Timestamp,
     ) -> Result<Option<Duration>, MediaError> {
         let key = &job.message;
-        let is_begun = conversation.gathered.first() == Some(key);
-        if !is_begun && (attachment.quiet_ms == 0 || is_owed || turn.quoted.is_some() || turn.referral.is_some()) {
+        let Content::Text { text } = &turn.content else { return Ok(None) };
+        if attachment.quiet_ms == 0 || turn.quoted.is_some() || turn.referral.is_some() || kept.is_some_and(|it| owed::is_owed(&it.1)) {
             return Ok(None);
         }
-        let Content::Text { text } = &turn.content else { return Ok(None) };
+        let Some((_, MessageItem::Inbound(own))) = kept else { return Ok(Some(SOON)) };
+        // Of one second of Meta's any may have come first: what was heard earlier has been told.
         let behind = self.store.messages(conversation.everywhere(), key.at, Timestamp::MAX).await?;
-        let run: Vec<(MessageKey, Message, Timestamp)> = behind
-            .into_iter()
-            .filter(|it| (it.0.at, &it.0.id) > (key.at, &key.id))
-            .map_while(|it| gatherable(it, turn))
-            .take(GATHERED_AT_MOST - 1)
-            .filter(|it| !is_begun || conversation.gathered.contains(&it.0))
-            .collect();
-        if !is_begun {
+        let behind = behind.into_iter().filter(|it| it.0.id != key.id).filter(|it| heard_at(&it.1) >= Some(own.heard_at));
+        let behind = behind.map_while(|it| gathered(it, turn)).filter(|it| it.with.as_ref().is_none_or(|with| *with == key.id));
+        let mut run: Vec<Gathered> = behind.take(GATHERED_AT_MOST - 1).collect();
+        if own.told_with.is_some() {
+            // It was told before, or was about to be: a repeat tells the same messages as one turn.
+            run.retain(|it| it.with.is_some());
+        } else {
             let quiet = Duration::from_millis(u64::from(attachment.quiet_ms));
-            let last = run.last().map_or(job.queued_at, |it| it.2);
+            let last = run.iter().map(|it| it.heard_at).max().unwrap_or(own.heard_at);
             let closes = conversation.window(&job.number).closes_at().map_or(Timestamp::MAX, |it| it.minus(SOON));
-            let until = last.plus(quiet).min(job.queued_at.plus(quiet * WAITS)).min(closes);
+            let until = last.plus(quiet).min(own.heard_at.plus(quiet * WAITS)).min(closes);
             if now < until && run.len() + 1 < GATHERED_AT_MOST {
                 return Ok(Some(until.since(now)));
             }
-            if run.is_empty() {
-                return Ok(None);
+            // Itself last: then the others are named.
+            for it in run.iter().map(|it| &it.key).chain([key]) {
+                self.store.tell_with(it, &key.id).await?;
             }
-            // Before it is told: a repeat tells the same messages as one turn.
-            let keys: Vec<MessageKey> = std::iter::once(key.clone()).chain(run.iter().map(|it| it.0.clone())).collect();
-            self.store.change_conversation(&conversation.id, |it| it.gathered.clone_from(&keys)).await?;
+        }
+        if run.is_empty() {
+            return Ok(None);
         }
         let mut words = text.clone();
         turn.gathered = vec![GatheredMessage { wamid: turn.wamid.clone(), at: turn.at }];
-        for (_, message, _) in run {
-            if let Content::Text { text } = &message.content {
-                words.push('\n');
-                words.push_str(text);
-            }
-            turn.gathered.push(GatheredMessage { wamid: message.wamid, at: message.at });
+        for it in run {
+            words.push('\n');
+            words.push_str(&it.text);
+            turn.gathered.push(GatheredMessage { wamid: it.wamid, at: it.key.at });
         }
         turn.content = Content::Text { text: words };
         Ok(None)
@@ -436,20 +473,36 @@ impl Files<'_> {
 }
 
 /// A plain text that may become one turn with the one before it.
-fn gatherable((key, item): Sorted, turn: &Turn) -> Option<(MessageKey, Message, Timestamp)> {
+struct Gathered {
+    key: MessageKey,
+    wamid: Wamid,
+    text: String,
+    heard_at: Timestamp,
+    /// The message in whose turn it was told.
+    with: Option<MessageId>,
+}
+
+fn gathered((key, item): Sorted, turn: &Turn) -> Option<Gathered> {
     let MessageItem::Inbound(inbound) = item else { return None };
     let is_handed = matches!(&inbound.handed, HandedOver::Agent(it) if *it == turn.agent) && inbound.number == turn.number;
     match inbound.event() {
-        Some(Event::Message(it)) if is_handed && it.quoted.is_none() && it.referral.is_none() && matches!(it.content, Content::Text { .. }) => {
-            Some((key, it, inbound.heard_at))
+        Some(Event::Message(Message { wamid, content: Content::Text { text }, quoted: None, referral: None, .. })) if is_handed => {
+            Some(Gathered { key, wamid, text, heard_at: inbound.heard_at, with: inbound.told_with })
         }
         _ => None,
     }
 }
 
-/// Is it told with another message, as one turn?
-fn is_of_another(conversation: &Conversation, key: &MessageKey) -> bool {
-    conversation.gathered.iter().skip(1).any(|it| it == key)
+/// Was it told in the turn of another one?
+fn is_told_with_another((key, item): &Sorted) -> bool {
+    matches!(item, MessageItem::Inbound(it) if it.told_with.as_ref().is_some_and(|with| *with != key.id))
+}
+
+fn heard_at(item: &MessageItem) -> Option<Timestamp> {
+    match item {
+        MessageItem::Inbound(it) => Some(it.heard_at),
+        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => None,
+    }
 }
 
 fn is_deleted(item: &MessageItem) -> bool {
@@ -475,14 +528,14 @@ fn unknown_media(class: Class) -> Fetched {
     }
 }
 
-fn undownloaded(why: Undownloaded, connection: &Connection) -> Fetched {
-    tracing::info!(connection.id = %connection.id, why = why.word(), "a customer's file is not downloaded: {}", why.word());
+/// What follows when Meta does not give a file.
+fn without_file(why: DownloadError) -> Fetched {
     match why {
         // Its address lives for five minutes: it is looked up anew the next time.
-        Undownloaded::NotFound | Undownloaded::Broken => Fetched::Again,
-        Undownloaded::Refused => Fetched::Credentials,
-        Undownloaded::TooLarge => Fetched::Absent(Absence::TooLarge),
-        Undownloaded::Elsewhere => Fetched::Absent(Absence::Refused),
+        DownloadError::Gone | DownloadError::Trouble { .. } => Fetched::Again,
+        DownloadError::Credentials => Fetched::Credentials,
+        DownloadError::TooLarge => Fetched::Absent(Absence::TooLarge),
+        DownloadError::Address | DownloadError::Refused { .. } => Fetched::Absent(Absence::Refused),
     }
 }
 

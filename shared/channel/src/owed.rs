@@ -5,10 +5,11 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use domain::conversation::{Conversation, LATE_AFTER, Span, TURN_WITHIN, Through};
-use domain::ids::{AgentId, ConnectionId, ConversationId, MessageKey, NumberId, TenantId};
+use domain::ids::{ConnectionId, ConversationId, MessageId, MessageKey, NumberId, TenantId};
 use domain::message::{Event, Message};
 use domain::time::Timestamp;
 
+use crate::jobs::{GatheredMessage, Turn};
 use crate::queues::Queues;
 use crate::redelivery::Retryable;
 use crate::store::{Attachment, HandedOver, MessageItem, Sorted, Store, StoreError};
@@ -226,23 +227,56 @@ pub(crate) async fn hand_over_slice(
     Ok(Handed { turns, next: slice.next, unheard, in_media, is_whole })
 }
 
-/// A turn that was to be handed over, and cannot be now, is owed. False if its message is not kept yet: it is to be tried again.
+/// A turn that was to be handed over, and cannot be now, is owed: each of its messages, if it was made of several. False if one of them is not
+/// kept yet: it is to be tried again.
 ///
 /// # Errors
 /// [`StoreError`].
-pub(crate) async fn owe(
-    store: &Store,
-    conversation: &Conversation,
-    message: &MessageKey,
-    agent: &AgentId,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    if !store.owe(message, agent, now).await? {
-        return Ok(false);
+pub(crate) async fn owe(store: &Store, conversation: &Conversation, turn: &Turn, now: Timestamp) -> Result<bool, StoreError> {
+    let Ok(first) = MessageKey::parse(&turn.turn) else { return Ok(true) };
+    let of = |it: &GatheredMessage| MessageId::of_inbound(&turn.number, &it.wamid);
+    let behind = turn.gathered.iter().skip(1).map(|it| MessageKey { at: it.at, id: of(it), ..first.clone() });
+    let messages: Vec<MessageKey> = std::iter::once(first.clone()).chain(behind).collect();
+    for it in &messages {
+        if !store.owe(it, &turn.agent, now).await? {
+            return Ok(false);
+        }
     }
     store.list_owed(&conversation.connection, &conversation.id, now).await?;
-    store.change_conversation(&conversation.id, |it| it.owe(message)).await?;
+    store.change_conversation(&conversation.id, |conversation| messages.iter().for_each(|it| conversation.owe(it))).await?;
     Ok(true)
+}
+
+/// Must a turn that was queued at `queued_at` wait, since something before it is owed? One that is handed over out of what was owed waits only
+/// for what is owed anew since.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn must_wait(
+    store: &Store,
+    conversation: &Conversation,
+    key: &MessageKey,
+    item: Option<&MessageItem>,
+    queued_at: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(span) = conversation.owed.as_ref().filter(|_| conversation.owes_before(key)) else { return Ok(false) };
+    if !item.is_some_and(is_owed) {
+        return Ok(true);
+    }
+    let before = store.messages(conversation.everywhere(), span.first.at, key.at).await?;
+    Ok(before.iter().any(|(other, item)| other.id != key.id && owed_at(item) >= Some(queued_at)))
+}
+
+/// Is the turn of this message owed?
+pub(crate) fn is_owed(item: &MessageItem) -> bool {
+    matches!(item, MessageItem::Inbound(it) if matches!(it.handed, HandedOver::Owed(_)))
+}
+
+fn owed_at(item: &MessageItem) -> Option<Timestamp> {
+    match item {
+        MessageItem::Inbound(it) => it.owed_at,
+        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => None,
+    }
 }
 
 /// The message that an item is, if its turn is owed.

@@ -153,7 +153,11 @@ impl Statuses<'_> {
             .iter()
             .filter_map(|(key, it)| match it {
                 MessageItem::Outbound(it) if it.number.as_ref() == Some(&told.number) => Some((key, it)),
-                MessageItem::Outbound(_) | MessageItem::Inbound(_) | MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => None,
+                MessageItem::Outbound(_)
+                | MessageItem::Inbound(_)
+                | MessageItem::Body { .. }
+                | MessageItem::File(_)
+                | MessageItem::Shell => None,
             })
             .collect();
         if let Some((key, attempt)) = ours.iter().find_map(|(key, it)| Some((*key, it.attempt_of(&status.wamid)?))) {

@@ -7,7 +7,7 @@ use domain::status::State;
 use domain::time::Timestamp;
 
 use crate::feed::body;
-use crate::jobs::{From, MediaJob, MediaTask, MissedMessage, QuotedMessage, Turn, V1};
+use crate::jobs::{From, MediaJob, MediaTask, MissedMessage, Missing, QuotedMessage, Turn, TurnFile, V1};
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::Retryable;
 use crate::store::{Direction, MessageItem, Sorted, Store, StoreError, Writer};
@@ -171,10 +171,20 @@ async fn turn(store: &Store, conversation: &Conversation, it: &HandOver<'_>, now
         standing: conversation.standing(now).into(),
         late: it.is_late,
         missed,
-        file: None,
+        file: untaken(it.message),
         transcript: None,
         gathered: Vec::new(),
     }))
+}
+
+/// Why there is no file, where Meta itself could not take it: it has no id, and there is nothing to fetch.
+///
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes>
+fn untaken(message: &Message) -> Option<TurnFile> {
+    let media = message.content.media().filter(|it| it.id.is_none())?;
+    let note = "Meta could not take this file from the customer: larger than 100 MB, or broken off. Ask for a smaller one, or a link.";
+    let missing = Missing { code: "media_not_taken".to_owned(), note: note.to_owned() };
+    Some(TurnFile { mime_type: media.mime_type.clone(), missing: Some(missing), ..TurnFile::default() })
 }
 
 /// The message that a customer quoted, as far as it is known here.

@@ -128,6 +128,11 @@ impl AdditionalData {
         Self { owner: format!("number {number}"), field }
     }
 
+    /// A secret of an agent on a connection.
+    pub fn of_attachment(connection: &str, agent: &str, field: &'static str) -> Self {
+        Self { owner: format!("attachment {connection} {agent}"), field }
+    }
+
     /// A secret of an app.
     pub fn of_app(app: &str, field: &'static str) -> Self {
         Self { owner: format!("app {app}"), field }

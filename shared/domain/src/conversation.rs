@@ -391,9 +391,6 @@ pub struct Conversation {
     /// The last message that went by way of its file, or behind one: what comes after it goes the same way until it is handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_media: Option<MessageKey>,
-    /// The messages that are handed over as one turn, under the id of the first, until the last of them is done with.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gathered: Vec<MessageKey>,
     /// What was decided last on each number: messages of two numbers are not held for one another.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub decided: BTreeMap<NumberId, Decided>,
@@ -442,7 +439,6 @@ impl Conversation {
             missed: None,
             owed: None,
             in_media: None,
-            gathered: Vec::new(),
             decided: BTreeMap::new(),
             unsupported_told_at: None,
             revoked: Vec::new(),
@@ -897,7 +893,6 @@ impl Conversation {
         self.missed = joined_spans(self.missed, other.missed);
         self.owed = joined_spans(self.owed, other.owed);
         self.in_media = later(self.in_media, other.in_media, MessageKey::clone);
-        self.gathered.extend(other.gathered);
         self.last_inbound_at = self.last_inbound_at.max(other.last_inbound_at);
         if let Some(at) = self.last_inbound_at {
             self.answered(at);

@@ -514,6 +514,7 @@ mod tests {
             endpoint_url_dynamodb: Some("http://127.0.0.1:9".into()),
             endpoint_url_sqs: Some("http://127.0.0.1:9".into()),
             endpoint_url_kms: None,
+            endpoint_url_s3: None,
         });
         Queues::new(aws.sqs(), channel::queues::QueueUrls::new())
     }

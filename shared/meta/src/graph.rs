@@ -5,6 +5,8 @@
 //!
 //! <https://developers.facebook.com/docs/graph-api/overview>
 
+mod media;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use crate::signature::appsecret_proof;
 use crate::templates::{self, Page};
 use crate::wire::Object;
 
-pub mod media;
+pub use media::{CHUNK_TIMEOUT, DOWNLOAD_LIMIT, Download, DownloadError, FILE_TIMEOUT, FileHash, MediaRecord, NewFile};
 
 /// Meta's address of the Graph API.
 pub const META: &str = "https://graph.facebook.com";
@@ -73,6 +75,10 @@ pub struct Settings {
     pub timeout: Duration,
     /// Longest wait for the answer to a mark as read, the connection included.
     pub mark_read_timeout: Duration,
+    /// Longest wait for a whole file, in either direction.
+    pub file_timeout: Duration,
+    /// Longest wait for the next bytes of a file.
+    pub chunk_timeout: Duration,
     /// How long an unused connection is kept. Short: a Lambda's sandbox is frozen between invocations, Meta closes the connection meanwhile,
     /// and a request on a dead connection has an unknown outcome.
     pub idle_timeout: Duration,
@@ -90,6 +96,8 @@ impl Settings {
             connect_timeout: Duration::from_secs(2),
             timeout: SEND_TIMEOUT,
             mark_read_timeout: MARK_READ_TIMEOUT,
+            file_timeout: FILE_TIMEOUT,
+            chunk_timeout: CHUNK_TIMEOUT,
             idle_timeout: Duration::from_secs(4),
             allow_loopback: false,
         }
@@ -206,7 +214,9 @@ pub struct Graph {
     root: String,
     timeout: Duration,
     mark_read_timeout: Duration,
-    /// Whether files may be fetched from this machine.
+    file_timeout: Duration,
+    chunk_timeout: Duration,
+    /// May files be fetched from this machine?
     allow_loopback: bool,
 }
 
@@ -310,8 +320,8 @@ impl Graph {
             .build()
             .map_err(SettingsError::Client)?;
         let root = format!("{}/{}", base.as_str().trim_end_matches('/'), settings.version);
-        let Settings { timeout, mark_read_timeout, allow_loopback, .. } = *settings;
-        Ok(Self { client, root, timeout, mark_read_timeout, allow_loopback })
+        let Settings { timeout, mark_read_timeout, file_timeout, chunk_timeout, allow_loopback, .. } = *settings;
+        Ok(Self { client, root, timeout, mark_read_timeout, file_timeout, chunk_timeout, allow_loopback })
     }
 
     /// Sends the message of `body` (see [`outgoing::request`]) from `number`.
@@ -592,10 +602,9 @@ impl Graph {
 
 /// Sends a request with what opens the Graph API, and reads the answer, if it is no longer than `limit` bytes.
 async fn exchange(request: RequestBuilder, credentials: &Credentials, limit: usize) -> Exchange {
-    let Ok(mut authorization) = HeaderValue::try_from(format!("Bearer {}", credentials.token)) else {
+    let Some(authorization) = authorization(credentials) else {
         return Exchange::Unsent { class: Class::Credentials, why: "the access token holds characters that no token has" };
     };
-    authorization.set_sensitive(true);
     let secret = credentials.app_secret.as_ref();
     let proof = secret.map(|it| ("appsecret_proof", appsecret_proof(it.as_bytes(), &credentials.token)));
     match request.header(AUTHORIZATION, authorization).query(proof.as_slice()).send().await {
@@ -606,6 +615,13 @@ async fn exchange(request: RequestBuilder, credentials: &Credentials, limit: usi
         Err(error) if error.is_timeout() => Exchange::Silence { why: "Meta did not answer in time" },
         Err(_) => Exchange::Silence { why: "the connection to Meta broke off" },
     }
+}
+
+/// What the token is shown with; none if it holds characters that no token has.
+fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
+    let mut authorization = HeaderValue::try_from(format!("Bearer {}", credentials.token)).ok()?;
+    authorization.set_sensitive(true);
+    Some(authorization)
 }
 
 /// Reads an answer, as far as we read answers.
@@ -663,10 +679,11 @@ fn is_allowed(url: &Url, allow_loopback: bool) -> bool {
     let host = url.host_str().unwrap_or_default();
     let is_metas = url.scheme() == "https" && (host == "facebook.com" || host.ends_with(".facebook.com"));
     let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
-    is_plain && (is_metas || (allow_loopback && is_on_this_machine(url)))
+    is_plain && (is_metas || (allow_loopback && is_loopback(url)))
 }
 
-fn is_on_this_machine(url: &Url) -> bool {
+/// Is it on this machine?
+fn is_loopback(url: &Url) -> bool {
     matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]")) && matches!(url.scheme(), "http" | "https")
 }
 
@@ -693,14 +710,14 @@ mod tests {
     use crate::fixtures::{ANSWERS, named};
 
     /// A server for one connection: gives the request that it read, and answers with these bytes, after which it hangs up.
-    struct Server {
-        base_url: String,
+    pub(super) struct Server {
+        pub(super) base_url: String,
         requests: Receiver<String>,
     }
 
     impl Server {
         #[expect(clippy::disallowed_methods, reason = "a server that outlives its test harms nobody")]
-        fn answering(answer: Vec<u8>) -> Self {
+        pub(super) fn answering(answer: Vec<u8>) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             let base_url = format!("http://{}", listener.local_addr().expect("an address"));
             let (told, requests) = channel();
@@ -713,16 +730,16 @@ mod tests {
             Self { base_url, requests }
         }
 
-        fn with(http: &str, body: &str) -> Self {
+        pub(super) fn with(http: &str, body: &str) -> Self {
             Self::answering(format!("HTTP/1.1 {http}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
         }
 
-        fn request(&self) -> String {
+        pub(super) fn request(&self) -> String {
             self.requests.recv().expect("a request came")
         }
     }
 
-    fn read_request(stream: &mut TcpStream) -> String {
+    pub(super) fn read_request(stream: &mut TcpStream) -> String {
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -734,16 +751,16 @@ mod tests {
         head + &String::from_utf8(body).expect("text")
     }
 
-    fn graph(base_url: &str) -> Graph {
+    pub(super) fn graph(base_url: &str) -> Graph {
         let settings = Settings { base_url: base_url.to_owned(), allow_loopback: true, ..Settings::meta("v25.0") };
         Graph::new(&settings).expect("settings")
     }
 
-    fn number() -> NumberId {
+    pub(super) fn number() -> NumberId {
         NumberId::parse("700800900100200").expect("an id")
     }
 
-    fn credentials() -> Credentials {
+    pub(super) fn credentials() -> Credentials {
         Credentials::new("a-token", Some("an-app-secret".to_owned()))
     }
 

@@ -244,7 +244,7 @@ pub struct SignupCode {
 pub struct FailingCall {
     /// Those whose path, without the version, begins so.
     pub path: String,
-    /// Meta's code; a plain 503 without one.
+    /// Meta's code, or the status where it is a file that is downloaded; a plain 503 without one.
     pub code: Option<u32>,
     /// How many of the next ones.
     pub times: u32,
@@ -601,6 +601,9 @@ pub(crate) struct Book {
     /// Which calls other than sends fail.
     #[serde(default)]
     pub(crate) failing_calls: Vec<FailingCall>,
+    /// So many of the next files that are downloaded are not what was announced.
+    #[serde(default)]
+    pub(crate) altered_files: u32,
     /// The next call whose answer is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cut_call: Option<CutCall>,

@@ -9,6 +9,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::Simulator;
@@ -232,7 +234,10 @@ impl Book {
                 return failing
                     .map_or_else(|| server_error(503), |status| Reply::Text(u16::try_from(status).unwrap_or(500), "text/html", ""));
             }
-            return self.download(now_ms, call).map_or_else(|status| Reply::Text(status, "text/html", ""), Reply::File);
+            return match self.download(now_ms, call) {
+                Ok(medium) => Reply::File(self.altered(medium)),
+                Err(status) => Reply::Text(status, "text/html", ""),
+            };
         }
         let answer = match path.as_slice() {
             [version, rest @ ..] if is_version(version) && !rest.is_empty() => self.route(now_ms, call, rest),
@@ -271,6 +276,15 @@ impl Book {
             Some(_) => Ok(Reply::Cut),
             None => self.execute(now_ms, call, path),
         }
+    }
+
+    /// The file as it is given out.
+    fn altered(&mut self, medium: Medium) -> Medium {
+        if self.altered_files == 0 {
+            return medium;
+        }
+        self.altered_files -= 1;
+        Medium { bytes: STANDARD.encode("something else"), ..medium }
     }
 
     /// Fails this call? Then with which code, if with any.

@@ -385,6 +385,11 @@ impl Simulator {
         self.change(|book, _| book.failing_calls.push(FailingCall { path: path.into(), code, times }));
     }
 
+    /// The next so many files that are downloaded hold something else than was announced.
+    pub fn alter_files(&self, times: u32) {
+        self.change(|book, _| book.altered_files = times);
+    }
+
     /// After so many more calls other than sends the connection is lost once: before the call is done, or after it.
     pub fn cut_call(&self, after: u32, is_done: bool) {
         self.change(|book, _| book.cut_call = Some(CutCall { after, is_done, is_in_handshake: false }));

@@ -107,7 +107,9 @@ impl Service for Engine {
             for (name, value) in &call.head.headers {
                 request = request.header(name, value);
             }
-            let request = request.body(s3s::Body::from(call.body)).expect("the SDK makes requests");
+            // Signed with the others, and sent by whoever opens the connection.
+            let host = call.head.uri.split('/').nth(2).unwrap_or_default();
+            let request = request.header("host", host).body(s3s::Body::from(call.body)).expect("the SDK makes requests");
             let answer = self.service.call(request).await.expect("the engine answers");
             let (head, body) = answer.into_parts();
             let text = |it: &http::HeaderValue| String::from_utf8_lossy(it.as_bytes()).into_owned();

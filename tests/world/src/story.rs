@@ -801,6 +801,12 @@ impl Parts<'_> {
                 }),
             ),
             (
+                "BridgeFunction".to_owned(),
+                handler(move |_| async move {
+                    Err::<aws_lambda_events::event::sqs::SqsBatchResponse, _>(anyhow::anyhow!("no agent listens on HTTPS yet"))
+                }),
+            ),
+            (
                 "StatusesFunction".to_owned(),
                 handler(move |event| {
                     let (handles, at) = (statuses.clone(), now(&b));

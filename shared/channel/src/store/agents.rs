@@ -85,7 +85,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn attach_without_inbound(&self, connection: &Connection, agent: &AgentId, stays: bool) -> Result<bool, StoreError> {
         let key = keys::attachment(&connection.id, agent);
-        let mut writes = vec![if stays { Write::Update { key, update: attached(connection, agent, false)? } } else { Write::Delete { key } }];
+        let mut writes =
+            vec![if stays { Write::Update { key, update: attached(connection, agent, false)? } } else { Write::Delete { key } }];
         if self.inbound_agent(&connection.id).await?.as_ref() == Some(agent) {
             let update = Update::existing().remove("agent").when("agent", agent)?;
             writes.push(Write::Update { key: keys::inbound_agent(&connection.id), update });

@@ -63,6 +63,9 @@ pub struct Inbound {
     /// Since when it is owed, if it was handed over and its agent's endpoint did not take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed_at: Option<Timestamp>,
+    /// The message in whose turn it was told too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_with: Option<MessageId>,
     /// What became of its file, which lies beside: where several messages are read.
     #[serde(skip)]
     pub file: Option<FileItem>,
@@ -82,7 +85,7 @@ impl Inbound {
         erased: bool,
     ) -> Result<Self, StoreError> {
         let event = if erased { String::new() } else { json(event)? };
-        Ok(Self { connection, number, event, handed, heard_at, erased, owed_at: None, file: None })
+        Ok(Self { connection, number, event, handed, heard_at, erased, owed_at: None, told_with: None, file: None })
     }
 
     /// The event, unless it was erased.
@@ -911,7 +914,16 @@ impl Store {
     /// [`StoreError`].
     pub async fn owe(&self, key: &MessageKey, agent: &AgentId, at: Timestamp) -> Result<bool, StoreError> {
         let update = Update::existing().when("direction", &"inbound")?;
-        self.updated(key, update.set("handed", &HandedOver::Owed(agent.clone()))?.set("owed_at", &at)?).await
+        let update = update.set("handed", &HandedOver::Owed(agent.clone()))?.set("owed_at", &at)?.remove("told_with");
+        self.updated(key, update).await
+    }
+
+    /// A customer's message is told in the turn of another one. False if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tell_with(&self, key: &MessageKey, other: &MessageId) -> Result<bool, StoreError> {
+        self.updated(key, Update::existing().when("direction", &"inbound")?.set("told_with", other)?).await
     }
 
     /// Keeps a remark on a message, whether the message is here yet or not; the latest of Meta's times wins.

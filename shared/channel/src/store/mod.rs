@@ -27,8 +27,8 @@ pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
 pub use erasures::{ErasingAll, Wiped};
 pub use files::{FileItem, StoredFile};
-pub(crate) use keys::inbound_object;
 pub use idempotency::Asked;
+pub(crate) use keys::inbound_object;
 pub use leases::Leased;
 pub use messages::{
     Attempt, Before, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Remarked,

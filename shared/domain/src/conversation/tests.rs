@@ -782,7 +782,8 @@ fn the_way_of_a_message_is_its_agents() {
 
 #[test]
 fn a_file_that_nobody_is_told_of_is_fetched_if_the_token_may_be_used() {
-    let fetches = |facts: Facts, event: Event| Told { name: "wamid.1".to_owned(), number: number(0), event }.to(&mut named('a'), &facts, NOW).fetches;
+    let fetches =
+        |facts: Facts, event: Event| Told { name: "wamid.1".to_owned(), number: number(0), event }.to(&mut named('a'), &facts, NOW).fetches;
     let stopped = Facts { is_running: false, ..facts() };
     assert!(fetches(stopped.clone(), picture("wamid.1", NOW)), "its turn is owed");
     assert!(fetches(Facts { agent: None, ..facts() }, picture("wamid.1", NOW)), "people see it");

@@ -66,9 +66,17 @@ impl World {
     /// What the API's function holds, with these proofs of who asks.
     #[must_use]
     pub fn control(&self, access: Access) -> Handles {
-        let Self { template, dynamo, sqs: engine, clock, .. } = self;
-        let parts =
-            Parts { template, dynamo, engine, bucket, clock, graph_url: "", graph_timeout: std::time::Duration::ZERO, webhook_url: String::new() };
+        let Self { template, dynamo, sqs: engine, s3: bucket, clock, .. } = self;
+        let parts = Parts {
+            template,
+            dynamo,
+            engine,
+            bucket,
+            clock,
+            graph_url: "",
+            graph_timeout: std::time::Duration::ZERO,
+            webhook_url: String::new(),
+        };
         let server_app = self.server_app.borrow().clone();
         let meta = Meta { graph: self.graph.clone(), webhook_url: self.webhook_url.clone(), server_app };
         Handles::over(parts.store("control"), parts.queues("control"), vault(), meta, access)

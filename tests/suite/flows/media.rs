@@ -1,0 +1,368 @@
+//! Customers' files: what the agent gets of them, in which order, and what it is told when there is none.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use channel::jobs::{Turn, TurnFile};
+use channel::store::FileItem;
+use domain::connection::State;
+use domain::ids::MessageKey;
+use meta_sim::{File, Inbound, Token};
+use sha2::{Digest, Sha256};
+use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, WABA, World, connection_id};
+
+use super::{DAY, HOUR, MINUTE, SECOND};
+use crate::{in_each_way, in_every_way};
+
+/// A file of these words.
+fn file(words: &str) -> File {
+    File { base64: Some(STANDARD.encode(words)), mime_type: None, caption: None, filename: None }
+}
+
+/// The file of the turn that was told last.
+fn last_file(world: &World) -> TurnFile {
+    world.turns().last().expect("a turn").file.clone().expect("it has a file")
+}
+
+/// What lies behind a turn's link.
+async fn opened(file: &TurnFile) -> Vec<u8> {
+    let client = reqwest::Client::builder().tls_backend_preconfigured(meta::graph::tls().expect("ring")).build().expect("a client");
+    let answer = client.get(file.url.as_deref().expect("there is a link")).send().await.expect("the bucket answers");
+    assert_eq!(answer.status(), 200);
+    answer.bytes().await.expect("all of it").to_vec()
+}
+
+/// What became of the file of a turn, as it is kept.
+async fn kept(world: &World, turn: &Turn) -> Option<FileItem> {
+    world.store.file(&MessageKey::parse(&turn.turn).expect("a key")).await.expect("the store answers")
+}
+
+#[tokio::test]
+async fn the_agent_gets_a_file_that_it_can_open() {
+    in_every_way(async |world: &World| {
+        let document =
+            File { filename: Some("../quote \"7\".pdf".to_owned()), mime_type: Some("application/pdf".to_owned()), ..file("a quote") };
+        let cases = [
+            (Inbound::Image(file("a photo")), "a photo", "image/jpeg", "image.jpg"),
+            (Inbound::Video(file("a film")), "a film", "video/mp4", "video.mp4"),
+            (Inbound::Audio(file("a voice")), "a voice", "audio/ogg; codecs=opus", "audio.ogg"),
+            (Inbound::Document(document), "a quote", "application/pdf", "quote 7.pdf"),
+            (Inbound::Sticker(file("a sticker")), "a sticker", "image/webp", "sticker.webp"),
+        ];
+        for (inbound, words, mime_type, filename) in cases {
+            world.writes_to(NUMBER, ANA, inbound);
+            world.settle().await;
+            let file = last_file(world);
+            assert_eq!(opened(&file).await, words.as_bytes());
+            assert_eq!((file.mime_type.as_deref(), file.filename.as_deref()), (Some(mime_type), Some(filename)));
+            let sha256: String = Sha256::digest(words).iter().map(|it| format!("{it:02x}")).collect();
+            assert_eq!((file.size, file.sha256), (Some(words.len() as u64), Some(sha256)));
+            assert_eq!(file.expires_at, Some(world.now().plus(HOUR)));
+            assert_eq!((file.differs, file.missing), (false, None));
+        }
+        assert_eq!(world.s3.keys().len(), 5, "each file lies there once");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_text_does_not_overtake_the_file_before_it_nor_does_the_one_behind_it() {
+    in_each_way(async |world: &World| {
+        world.meta.fail_calls("whatsapp_business/attachments", None, 3);
+        world.writes(ANA, "look at this");
+        world.settle().await;
+        world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+        world.settle().await;
+        world.writes(ANA, "do you see it?");
+        world.settle().await;
+        world.writes(ANA, "well?");
+        world.settle().await;
+        assert_eq!(world.told_of(ANA).await, ["look at this"], "Meta does not give the photo yet");
+        world.pass(MINUTE).await;
+        assert_eq!(world.told_of(ANA).await, ["look at this", "image", "do you see it?", "well?"]);
+        let conversation = world.conversation(ANA).await;
+        assert_eq!(conversation.in_media, None);
+        let before = world.sqs.faults().calls_by("media").values().sum::<u64>();
+        world.writes(ANA, "thanks");
+        world.settle().await;
+        assert_eq!(world.told_of(ANA).await.last().map(String::as_str), Some("thanks"));
+        assert_eq!(world.sqs.faults().calls_by("media").values().sum::<u64>(), before, "it went straight to the agent");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_in_a_minute_does_not_hold_the_conversation_up() {
+    in_each_way(async |world: &World| {
+        world.meta.fail_calls("whatsapp_business/attachments", None, u32::MAX);
+        world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+        world.settle().await;
+        world.writes(ANA, "do you see it?");
+        world.pass(2 * MINUTE).await;
+        assert_eq!(world.told_of(ANA).await, ["image", "do you see it?"]);
+        let missing = world.turns()[0].file.clone().and_then(|it| it.missing).expect("it says why");
+        assert_eq!(missing.code, "media_unavailable");
+        assert_eq!(world.s3.keys(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_that_grew_too_old_is_looked_up_anew() {
+    let world = World::new().await;
+    world.meta.fail_calls("whatsapp_business/attachments", Some(404), 2);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(MINUTE).await;
+    assert_eq!(opened(&last_file(&world)).await, b"a photo");
+}
+
+#[tokio::test]
+async fn what_is_not_what_meta_announced_is_fetched_once_more_and_then_said_to_differ() {
+    let world = World::new().await;
+    world.meta.alter_files(1);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(MINUTE).await;
+    assert!(!last_file(&world).differs);
+    assert_eq!(opened(&last_file(&world)).await, b"a photo");
+    world.meta.alter_files(2);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("another")));
+    world.pass(MINUTE).await;
+    assert!(last_file(&world).differs);
+    assert_eq!(opened(&last_file(&world)).await, b"something else");
+}
+
+#[tokio::test]
+async fn a_file_that_meta_does_not_keep_any_more_is_told_as_such() {
+    let world = World::new().await;
+    stops(&world).await;
+    world.meta.fail_calls("whatsapp_business/attachments", None, 20);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(10 * MINUTE).await;
+    assert_eq!(world.s3.keys(), Vec::<String>::new());
+    world.pass(DAY * 7).await;
+    runs(&world).await;
+    world.pass(2 * MINUTE).await;
+    let missing = last_file(&world).missing.expect("it says why");
+    assert_eq!(missing.code, "media_expired");
+}
+
+/// The connection runs again, and what is owed is handed over.
+async fn runs(world: &World) {
+    world.run().await;
+    world.walk().await;
+}
+
+/// A person enters a token that works.
+async fn gets_another_token(world: &World) {
+    world.meta.put_token(Token::new("another-token", APP, &[WABA]));
+    world.replace_token("another-token").await;
+    world.sleep(6 * SECOND).await;
+}
+
+/// The connection is stopped by hand.
+async fn stops(world: &World) {
+    world.stop().await;
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_stopped_fetches_and_one_in_error_fetches_when_it_runs_again() {
+    for is_dead in [false, true] {
+        let world = World::new().await;
+        if is_dead {
+            world.meta.revoke_token(ACCESS_TOKEN, 460);
+            world.writes(ANA, "hello");
+            world.pass(MINUTE).await;
+            assert_eq!(world.state(&connection_id()).await, State::Error);
+        } else {
+            stops(&world).await;
+        }
+        world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+        world.pass(SECOND).await;
+        world.writes(ANA, "do you see it?");
+        world.pass(10 * MINUTE).await;
+        assert_eq!(world.s3.keys().len(), usize::from(!is_dead), "dead: {is_dead}");
+        if is_dead {
+            gets_another_token(&world).await;
+        }
+        runs(&world).await;
+        world.pass(2 * MINUTE).await;
+        let told = world.told_of(ANA).await;
+        assert_eq!(told[told.len() - 2..], ["image", "do you see it?"]);
+        let turns = world.turns();
+        let turn = &turns[turns.len() - 2];
+        assert!(turn.late);
+        assert_eq!(opened(&turn.file.clone().expect("a file")).await, b"a photo");
+    }
+}
+
+#[tokio::test]
+async fn what_is_owed_anew_is_not_overtaken_by_what_was_owed_behind_it() {
+    let world = World::new().await;
+    world.meta.revoke_token(ACCESS_TOKEN, 460);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(SECOND).await;
+    world.writes(ANA, "do you see it?");
+    world.pass(5 * MINUTE).await;
+    // It is started again with the token that is dead.
+    runs(&world).await;
+    world.pass(5 * MINUTE).await;
+    assert_eq!(world.told_of(ANA).await, Vec::<String>::new());
+    gets_another_token(&world).await;
+    runs(&world).await;
+    world.pass(2 * MINUTE).await;
+    assert_eq!(world.told_of(ANA).await, ["image", "do you see it?"]);
+}
+
+#[tokio::test]
+async fn a_token_that_dies_in_between_loses_no_file() {
+    let world = World::new().await;
+    world.meta.revoke_token(ACCESS_TOKEN, 460);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(SECOND).await;
+    world.writes(ANA, "do you see it?");
+    world.pass(5 * MINUTE).await;
+    assert_eq!(world.state(&connection_id()).await, State::Error, "Meta was asked how the token stands");
+    assert_eq!(world.told_of(ANA).await, Vec::<String>::new());
+    gets_another_token(&world).await;
+    runs(&world).await;
+    world.pass(2 * MINUTE).await;
+    assert_eq!(world.told_of(ANA).await, ["image", "do you see it?"]);
+    assert_eq!(opened(&world.turns()[0].file.clone().expect("a file")).await, b"a photo");
+}
+
+#[tokio::test]
+async fn a_message_that_is_deleted_takes_its_file_with_it() {
+    in_each_way(async |world: &World| {
+        let wamid = world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+        world.settle().await;
+        assert_eq!(world.s3.keys().len(), 1);
+        world.writes_to(NUMBER, ANA, Inbound::Revoke { message_id: wamid });
+        world.settle().await;
+        assert_eq!(world.s3.keys(), Vec::<String>::new());
+        assert_eq!(kept(world, &world.turns()[0]).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_deleted_while_its_file_is_fetched_is_told_to_nobody() {
+    let world = World::new().await;
+    world.meta.fail_calls("whatsapp_business/attachments", None, 3);
+    let wamid = world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    world.writes_to(NUMBER, ANA, Inbound::Revoke { message_id: wamid });
+    world.pass(2 * MINUTE).await;
+    assert_eq!((world.turns().len(), world.s3.keys()), (0, Vec::new()));
+    assert_eq!(world.conversation(ANA).await.in_media, None);
+}
+
+#[tokio::test]
+async fn what_comes_while_a_person_answers_is_fetched_for_them() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    world.hand(ANA, true).await;
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    assert_eq!(world.told_of(ANA).await, ["hello"]);
+    assert_eq!(world.s3.keys().len(), 1);
+}
+
+#[tokio::test]
+async fn a_person_who_takes_it_while_the_file_is_fetched_has_it() {
+    let world = World::new().await;
+    world.meta.fail_calls("whatsapp_business/attachments", None, 2);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    world.hand(ANA, true).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.turns().len(), 0);
+    world.hand(ANA, false).await;
+    world.writes(ANA, "do you see it?");
+    world.settle().await;
+    assert_eq!(world.turns()[0].missed.len(), 1, "the agent is told what it missed");
+}
+
+#[tokio::test]
+async fn an_erased_customers_file_on_its_way_is_not_kept() {
+    let world = World::new().await;
+    world.meta.fail_calls("whatsapp_business/attachments", None, 3);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    let id = world.conversation(ANA).await.id;
+    world.erases(&id).await;
+    world.pass(20 * MINUTE).await;
+    assert_eq!((world.turns().len(), world.s3.keys()), (0, Vec::new()));
+}
+
+#[tokio::test]
+async fn what_meta_itself_could_not_take_is_told_as_such() {
+    let world = World::new().await;
+    world.writes_to(NUMBER, ANA, Inbound::Other { kind: "video".to_owned(), content: serde_json::json!({}) });
+    world.settle().await;
+    let missing = last_file(&world).missing.expect("it says why");
+    assert_eq!(missing.code, "media_not_taken");
+}
+
+/// The agent wants several short messages as one turn.
+async fn gathers(world: &World, quiet_ms: u16) {
+    let name = |it: &str| AttributeValue::S(it.to_owned());
+    let attachment = world.dynamo.client("test").update_item().table_name(&world.template.tables["ConfigTable"].name);
+    let attachment = attachment.key("pk", name("CONNECTION#demo")).key("sk", name("AGENT#example"));
+    let set =
+        attachment.update_expression("SET quiet_ms = :it").expression_attribute_values(":it", AttributeValue::N(quiet_ms.to_string()));
+    set.send().await.expect("the store answers");
+    world.sleep(6 * SECOND).await;
+}
+
+#[tokio::test]
+async fn short_messages_of_a_customer_become_one_turn() {
+    in_each_way(async |world: &World| {
+        gathers(world, 3_000).await;
+        for it in ["hi", "I have a question", "about my order"] {
+            world.writes(ANA, it);
+            world.pass(2 * SECOND).await;
+        }
+        assert_eq!(world.turns().len(), 0, "the customer may go on");
+        world.pass(4 * SECOND).await;
+        assert_eq!(world.told_of(ANA).await, ["hi\nI have a question\nabout my order"]);
+        let turn = &world.turns()[0];
+        assert_eq!(turn.gathered.len(), 3);
+        assert_eq!(turn.gathered[0].wamid, turn.wamid);
+        world.writes(ANA, "thanks");
+        world.pass(4 * SECOND).await;
+        assert_eq!(world.told_of(ANA).await.last().map(String::as_str), Some("thanks"));
+        assert_eq!(world.conversation(ANA).await.in_media, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_never_stops_writing_is_heard_all_the_same() {
+    let world = World::new().await;
+    gathers(&world, 3_000).await;
+    for it in 0..20 {
+        world.writes(ANA, &format!("word {it}"));
+        world.pass(2 * SECOND).await;
+    }
+    assert!(!world.turns().is_empty(), "it is not waited for ever");
+    world.pass(MINUTE).await;
+    let words: Vec<String> = world.told_of(ANA).await.iter().flat_map(|it| it.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    assert_eq!(words, (0..20).map(|it| format!("word {it}")).collect::<Vec<_>>(), "each once, in order");
+}
+
+#[tokio::test]
+async fn a_photo_among_short_messages_keeps_its_place() {
+    let world = World::new().await;
+    gathers(&world, 2_000).await;
+    world.writes(ANA, "look");
+    world.pass(SECOND).await;
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(SECOND).await;
+    world.writes(ANA, "do you");
+    world.pass(SECOND).await;
+    world.writes(ANA, "see it?");
+    world.pass(MINUTE).await;
+    assert_eq!(world.told_of(ANA).await, ["look", "image", "do you\nsee it?"]);
+}
