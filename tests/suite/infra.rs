@@ -297,6 +297,12 @@ Resources:
   Replies:
     Type: AWS::SQS::Queue
     Properties: { QueueName: replies.fifo, FifoQueue: true, DeduplicationScope: messageGroup, FifoThroughputLimit: perMessageGroupId }
+  Media:
+    Type: AWS::SQS::Queue
+    Properties: { QueueName: media.fifo, FifoQueue: true, DeduplicationScope: messageGroup, FifoThroughputLimit: perMessageGroupId }
+  Bridge:
+    Type: AWS::SQS::Queue
+    Properties: { QueueName: bridge.fifo, FifoQueue: true, DeduplicationScope: messageGroup, FifoThroughputLimit: perMessageGroupId }
   Turns:
     Type: AWS::SQS::Queue
     Properties: { QueueName: turns.fifo, FifoQueue: true, DeduplicationScope: messageGroup, FifoThroughputLimit: perMessageGroupId }

@@ -523,8 +523,8 @@ async fn what_was_sent_in_a_part_is_not_sent_again_when_its_job_comes_again_afte
         let [by_phone, by_id] = two_conversations(world).await;
         for turn in [&by_phone, &by_id] {
             world.sends(&answer(turn, 0, &format!("to {}", words(&turn.content)))).await;
+            world.settle().await;
         }
-        world.settle().await;
         it_is_one_person(world).await;
         // SQS has forgotten by now that it has seen these.
         world.pass(10 * MINUTE).await;

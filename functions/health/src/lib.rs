@@ -2,6 +2,7 @@
 //! customers' data.
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use channel::blobs::Blobs;
 use channel::checks::CheckSettings;
 use channel::counts::Counts;
 use channel::directory::Directory;
@@ -25,6 +26,7 @@ pub struct Config {
     pub installation: Installation,
     vault: KeySource,
     graph: Settings,
+    bucket: String,
     checks: CheckSettings,
     server_app: Option<ServerApp>,
 }
@@ -40,6 +42,7 @@ impl Config {
             environment.installation(tables, Some(Queue::Probes), &[Queue::Media, Queue::Turns, Queue::Bridge, Queue::Events]);
         let vault = environment.vault();
         let graph = environment.graph();
+        let bucket = environment.bucket();
         let webhook_url = environment.required("WEBHOOK_URL");
         let secret_overlap = environment.secret_overlap();
         let server_app = environment.server_app();
@@ -48,6 +51,7 @@ impl Config {
                 installation: installation?,
                 vault: vault?,
                 graph: graph?,
+                bucket: bucket?,
                 checks: CheckSettings { webhook_url: webhook_url?, secret_overlap: secret_overlap? },
                 server_app: server_app?,
             })
@@ -59,6 +63,7 @@ impl Config {
 pub struct Handles {
     store: Store,
     queues: Queues,
+    blobs: Blobs,
     directory: Directory,
     vault: Vault,
     graph: Graph,
@@ -75,20 +80,20 @@ impl Handles {
         let (aws, store, queues) = config.installation.connect();
         let graph = Graph::new(&config.graph)?;
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, queues, vault, graph, (config.checks, config.server_app)))
+        let blobs = Blobs::new(aws.s3(), config.bucket);
+        Ok(Self::over((store, queues, blobs), vault, graph, (config.checks, config.server_app)))
     }
 
-    /// Over a store, queues, a vault, the Graph API, and what this installation is to Meta.
+    /// Over a store, queues, a bucket, a vault, the Graph API, and what this installation is to Meta.
     #[must_use]
     pub fn over(
-        store: Store,
-        queues: Queues,
+        (store, queues, blobs): (Store, Queues, Blobs),
         vault: Vault,
         graph: Graph,
         (checks, server_app): (CheckSettings, Option<ServerApp>),
     ) -> Self {
         let directory = Directory::new(store.clone(), vault.clone());
-        Self { store, queues, directory, vault, graph, checks, server_app }
+        Self { store, queues, blobs, directory, vault, graph, checks, server_app }
     }
 }
 
@@ -115,8 +120,8 @@ pub async fn answer(handles: &Handles, event: Event, now: Timestamp, deadline: O
     match event {
         Event::Probes(event) => handle(handles, event, now, deadline).await,
         Event::Schedule(Schedule::Look) => {
-            let Handles { store, queues, vault, server_app, .. } = handles;
-            if let Err(error) = watch::look(store, queues, now).await {
+            let Handles { store, queues, blobs, vault, server_app, .. } = handles;
+            if let Err(error) = watch::look(store, queues, blobs, now).await {
                 let chain = lambda::logging::chain(&error);
                 tracing::error!(error.code = error.code(), error.chain = chain, "the connections that are due are not looked at");
             }
@@ -140,9 +145,9 @@ pub async fn answer(handles: &Handles, event: Event, now: Timestamp, deadline: O
 
 /// Runs one batch. Meta is asked once for what several of its probes are reasons for.
 pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
-    let Handles { store, queues, directory, vault, graph, checks, .. } = handles;
+    let Handles { store, queues, blobs, directory, vault, graph, checks, .. } = handles;
     let counts = Counts::new();
-    let health = Health { store, queues, directory, vault, graph, settings: checks, counts: &counts, turns: &Turns::default() };
+    let health = Health { store, queues, blobs, directory, vault, graph, settings: checks, counts: &counts, turns: &Turns::default() };
     let job = async |it: Probe, delivery: &_| Box::pin(health.look(&it, delivery, now)).await;
     let response = lambda::batches::each(queues, Queue::Probes, event, deadline, job).await;
     lambda::metrics::publish(&counts);

@@ -16,11 +16,12 @@ use domain::ids::{ConnectionId, ConversationId, TenantId};
 use domain::time::Timestamp;
 
 use crate::SendError;
+use crate::blobs::{BlobError, Blobs};
 use crate::feed::body;
 use crate::jobs::{Probe, V1};
 use crate::queues::{Entry, Queue, Queues};
-use crate::redelivery::{Progress, Retryable as _};
-use crate::store::{Found, RACES, Store, StoreError, Stored};
+use crate::redelivery::{Progress, Retryable};
+use crate::store::{Found, RACES, Store, StoreError, Stored, inbound_object};
 
 /// The field of a probe that goes on with an erasure; its value is the conversation.
 pub const FIELD: &str = "erase";
@@ -37,6 +38,41 @@ const SLICES: usize = 40;
 const CONVERSATIONS_BEGUN: usize = 200;
 /// So many conversations are gone on with in one walk.
 const CONVERSATIONS: usize = 20;
+
+/// Why an erasure did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ErasureError {
+    /// The store failed.
+    #[error("a customer's items could not be erased")]
+    Store {
+        /// The cause.
+        #[from]
+        source: StoreError,
+    },
+    /// The bucket failed.
+    #[error("a customer's files could not be erased")]
+    Blob {
+        /// The cause.
+        #[from]
+        source: BlobError,
+    },
+}
+
+impl Retryable for ErasureError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store { source } => source.is_retryable(),
+            Self::Blob { source } => source.is_retryable(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store { source } => source.code(),
+            Self::Blob { source } => source.code(),
+        }
+    }
+}
 
 /// What became of the wish to erase a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,8 +193,14 @@ async fn mark_addresses(store: &Store, stored: &Stored, erased: &Erased) -> Resu
 /// Goes on with an erasure: a slice of it, or the last look at it. What is not on the list is done.
 ///
 /// # Errors
-/// [`StoreError`]: the next delivery, or the schedule, goes on.
-pub async fn go_on(store: &Store, connection: &ConnectionId, id: &ConversationId, now: Timestamp) -> Result<Progress, StoreError> {
+/// [`ErasureError`]: the next delivery, or the schedule, goes on.
+pub async fn go_on(
+    store: &Store,
+    blobs: &Blobs,
+    connection: &ConnectionId,
+    id: &ConversationId,
+    now: Timestamp,
+) -> Result<Progress, ErasureError> {
     let Some(at) = store.erasing(connection, id).await? else { return Ok(Progress::Done) };
     shut(store, id, at).await?;
     let parts = match store.find_conversation(id).await? {
@@ -172,6 +214,9 @@ pub async fn go_on(store: &Store, connection: &ConnectionId, id: &ConversationId
         if !wiped.is_all {
             return Ok(Progress::Wait(Duration::ZERO));
         }
+        // Whether a file of theirs was kept or was about to be: where it would lie follows from its message.
+        let objects: Vec<String> = store.message_keys(part).await?.iter().map(|it| inbound_object(connection, it)).collect();
+        blobs.delete(&objects).await?;
         store.expire_part(part, at).await?;
     }
     let settles_at = at.plus(SETTLED_FOR);
@@ -186,11 +231,11 @@ pub async fn go_on(store: &Store, connection: &ConnectionId, id: &ConversationId
 ///
 /// # Errors
 /// [`StoreError`]: the next walk goes on.
-pub async fn walk(store: &Store, connection: &ConnectionId, now: Timestamp) -> Result<usize, StoreError> {
+pub async fn walk(store: &Store, blobs: &Blobs, connection: &ConnectionId, now: Timestamp) -> Result<usize, StoreError> {
     let listed = store.listed_erasing(connection).await?;
     let mut left = listed.len().saturating_sub(CONVERSATIONS);
     for id in listed.iter().take(CONVERSATIONS) {
-        match go_on(store, connection, id, now).await {
+        match go_on(store, blobs, connection, id, now).await {
             Ok(Progress::Done) => {}
             Ok(_) => left += 1,
             Err(error) => {

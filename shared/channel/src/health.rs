@@ -13,19 +13,21 @@ use meta::fault::Class;
 use meta::graph::{Graph, Unread};
 use meta::{templates, webhook};
 
+use crate::blobs::{BlobError, Blobs};
 use crate::catalogue::{self, CatalogueError, Refreshed, Why};
 use crate::checks::{CheckSettings, Checks, Outcome};
 use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
 use crate::endings;
-use crate::erasure;
+use crate::erasure::{self, ErasureError};
 use crate::jobs::Probe;
 use crate::numbers;
 use crate::outbox::SendError;
 use crate::owed;
 use crate::queues::Queues;
 use crate::redelivery::{Delivery, Progress, Retryable};
+use crate::retention;
 use crate::store::{RESTS_FOR, Store, StoreError, StoredConnection};
 use crate::vault::Vault;
 
@@ -80,7 +82,14 @@ pub enum HealthError {
     Erasure {
         /// The cause.
         #[source]
-        source: StoreError,
+        source: ErasureError,
+    },
+    /// A connection's files could not be deleted.
+    #[error("the files of a connection could not be deleted")]
+    Files {
+        /// The cause.
+        #[from]
+        source: BlobError,
     },
 }
 
@@ -91,7 +100,9 @@ impl HealthError {
             Self::Connection { source } => source,
             Self::Catalogue { source } => source,
             Self::EraseAll { source } => source,
-            Self::Logs { source } | Self::Erasure { source } => source,
+            Self::Logs { source } => source,
+            Self::Erasure { source } => source,
+            Self::Files { source } => source,
         }
     }
 }
@@ -112,6 +123,8 @@ pub struct Health<'a> {
     pub store: &'a Store,
     /// The feed, and the probes.
     pub queues: &'a Queues,
+    /// Customers' files.
+    pub blobs: &'a Blobs,
     /// Connections with their tokens.
     pub directory: &'a Directory,
     /// What opens the secrets of a connection that starts.
@@ -191,7 +204,7 @@ impl Health<'_> {
     pub async fn look(&self, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
         if probe.field == erasure::FIELD {
             let Ok(conversation) = ConversationId::parse(probe.value.as_str()) else { return Ok(Progress::Done) };
-            let erased = erasure::go_on(self.store, &probe.connection, &conversation, now).await;
+            let erased = erasure::go_on(self.store, self.blobs, &probe.connection, &conversation, now).await;
             return erased.map_err(|source| HealthError::Erasure { source });
         }
         if probe.field == erasure::FIELD_OF_ALL {
@@ -234,7 +247,7 @@ impl Health<'_> {
         let _turn = turn.lock().await;
         let stored = self.store.connection(&probe.connection).await?;
         let Some(stored) = stored.filter(|it| it.connection.tenant == probe.tenant) else { return Ok(Progress::Done) };
-        let Self { store, queues, vault, graph, settings, .. } = *self;
+        let Self { store, queues, blobs, vault, graph, settings, .. } = *self;
         if let Some(deleted_at) = stored.deleted_at {
             // Whoever knew it may still write for a while; what comes later finds it deleted. Told again, it begins anew, and ends the same.
             let rests_until = deleted_at.plus(RESTS_FOR);
@@ -245,6 +258,9 @@ impl Health<'_> {
             // One that Meta was never asked about has no conversations, and to find some those of all tenants are looked through.
             if stored.connection.lifecycle.running_since.is_some() || store.checked(id).await?.is_some() {
                 erasure::begin_all(store, queues, tenant, id, now).await.map_err(|source| HealthError::EraseAll { source })?;
+            }
+            if !retention::clear(blobs, id).await? {
+                return Ok(Progress::Wait(Duration::ZERO));
             }
             let is_away = connections::clear_away(store, vault, graph, &stored, delivery.receive_count, now).await?;
             return Ok(if is_away { Progress::Done } else { Progress::Wait(pause(delivery.receive_count)) });
@@ -290,7 +306,7 @@ impl Health<'_> {
     async fn hand_over(&self, stored: &StoredConnection, now: Timestamp) -> Result<Progress, HealthError> {
         let Connection { tenant, id, .. } = &stored.connection;
         let walked = owed::walk(self.store, self.queues, tenant, id, now).await?;
-        erasure::walk(self.store, id, now).await?;
+        erasure::walk(self.store, self.blobs, id, now).await?;
         let is_done = walked.left == 0 && walked.failed == 0;
         Ok(if is_done { Progress::Done } else { Progress::Wait(OWED_AGAIN) })
     }

@@ -36,6 +36,7 @@ pub mod redelivery;
 pub mod replies;
 pub mod report;
 pub mod resends;
+pub mod retention;
 pub mod sending;
 pub mod signup;
 pub mod statuses;

@@ -207,7 +207,7 @@ impl Files<'_> {
             // It was told with the one before it, or the customer deleted it.
             return self.settle(&conversation, key).await;
         }
-        let attachment = self.store.attachment(&job.connection, &turn.agent).await?.filter(|it| it.inbound);
+        let attachment = self.store.attachment(&job.connection, &turn.agent).await?;
         let mut turn = turn.clone();
         if let Some(media) = turn.content.media().filter(|it| it.id.is_some()).cloned() {
             let known = self.directory.connection_afresh(&job.connection, now).await?.unwrap_or(known);

@@ -9,9 +9,11 @@ use domain::connection::State;
 use domain::ids::{ConnectionId, hash};
 use domain::time::Timestamp;
 
+use crate::blobs::Blobs;
 use crate::connections::{self, CHECK, ConnectionError, DELETED, START};
 use crate::queues::Queues;
 use crate::redelivery::Retryable as _;
+use crate::retention;
 use crate::store::{Store, StoredConnection};
 
 /// How often the schedule looks, as the template says.
@@ -20,6 +22,8 @@ pub const EVERY: Duration = Duration::from_mins(5);
 const LOOKS: i64 = 3;
 /// In how many they are checked with Meta once: an hour.
 const CHECKS: i64 = 12;
+/// In how many hours old files are looked for once.
+const HOURS: i64 = 24;
 /// A start that is younger has its own probe under way.
 const STARTS_WITHIN: Duration = Duration::from_mins(2);
 
@@ -28,7 +32,7 @@ const STARTS_WITHIN: Duration = Duration::from_mins(2);
 ///
 /// # Errors
 /// [`ConnectionError`].
-pub async fn look(store: &Store, queues: &Queues, now: Timestamp) -> Result<usize, ConnectionError> {
+pub async fn look(store: &Store, queues: &Queues, blobs: &Blobs, now: Timestamp) -> Result<usize, ConnectionError> {
     let every = i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
     let turn = now.as_millis().div_euclid(every);
     let mut probes = 0;
@@ -52,6 +56,12 @@ pub async fn look(store: &Store, queues: &Queues, now: Timestamp) -> Result<usiz
                 connections::probe(queues, &stored.connection, field, heard_at).await?;
                 probes += 1;
             }
+            if is_checked && is_swept(&id, now) {
+                // What fails, or is too much for once, is swept the next day.
+                if let Err(error) = retention::sweep(blobs, &stored.connection, now).await {
+                    tracing::error!(connection.id = %id, error.code = error.code(), "old files of a connection cannot be deleted: {error}");
+                }
+            }
         }
     }
     Ok(probes)
@@ -68,6 +78,12 @@ fn reason(stored: &StoredConnection, is_checked: bool, now: Timestamp) -> Option
         State::Running => is_checked.then_some((CHECK, now)),
         State::Stopped | State::Error => None,
     }
+}
+
+/// Is this the hour of the day in which the connection's old files are deleted?
+fn is_swept(id: &ConnectionId, now: Timestamp) -> bool {
+    let hour = hash(&["swept", id.as_str()]).bytes().fold(0, |sum, it| (sum * 31 + i64::from(it)) % HOURS);
+    now.as_millis().div_euclid(60 * 60 * 1_000).rem_euclid(HOURS) == hour
 }
 
 fn slice(id: &ConnectionId) -> i64 {

@@ -74,7 +74,10 @@ async fn nothing_of_an_erased_customer_is_found_and_metas_repeats_bring_nothing_
         assert_eq!(world.screen(ANA), screen, "and nobody wrote to them");
         let page = inbox::list(&world.store, &connection_id(), &Filter::default(), None, 9, world.now()).await.expect("the store answers");
         assert!(page.conversations.is_empty());
-        assert_eq!(erasure::walk(&world.store, &connection_id(), world.now()).await.expect("the store answers"), 0);
+        assert_eq!(
+            erasure::walk(&world.store, &world.s3.blobs("test"), &connection_id(), world.now()).await.expect("the store answers"),
+            0
+        );
         assert!(!world.everything().iter().any(|it| it.contains("ERASING#")), "nothing is left to be done");
     })
     .await;

@@ -297,6 +297,61 @@ async fn an_erased_customers_file_on_its_way_is_not_kept() {
 }
 
 #[tokio::test]
+async fn an_erased_customers_files_go_those_too_of_which_nothing_was_noted() {
+    let world = World::new().await;
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    world.writes(ANA, "do you see it?");
+    world.settle().await;
+    let [photo] = world.s3.keys().try_into().expect("one file");
+    // A function that dies between the file and its note leaves such a one.
+    let text = world.turns()[1].turn.rsplit('/').next().expect("an id").to_owned();
+    let (folder, _) = photo.rsplit_once('/').expect("a folder");
+    let blobs = world.s3.blobs("test");
+    blobs.put(&format!("{folder}/{text}"), "image/jpeg", "left behind".as_bytes()).await.expect("the bucket answers");
+    let id = world.conversation(ANA).await.id;
+    world.erases(&id).await;
+    world.settle().await;
+    assert_eq!(world.s3.keys(), Vec::<String>::new());
+    // So does one that ran still when the data were erased.
+    blobs.put(&photo, "image/jpeg", "late".as_bytes()).await.expect("the bucket answers");
+    world.pass(20 * MINUTE).await;
+    assert_eq!(world.s3.keys(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn files_go_when_their_days_are_over_and_the_others_stay() {
+    let world = World::new().await;
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("an old photo")));
+    world.settle().await;
+    world.sleep(50 * DAY).await;
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a newer photo")));
+    world.settle().await;
+    let [old, newer] = world.s3.keys().try_into().expect("two files");
+    for (days, left) in [(38, vec![old.clone(), newer.clone()]), (3, vec![newer.clone()])] {
+        world.sleep(days * DAY).await;
+        for _ in 0..24 {
+            world.sleep(HOUR).await;
+            world.schedule_all().await;
+        }
+        world.settle().await;
+        assert_eq!(world.s3.keys(), left, "{days}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_connections_files_go_with_it() {
+    let world = World::new().await;
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    world.s3.blobs("test").put("another/inbound/00000/a", "image/jpeg", "anothers".as_bytes()).await.expect("the bucket answers");
+    world.stop().await;
+    assert_eq!(world.api("DELETE", "/v1/connections/demo", None).await.0, 204);
+    world.pass(30 * MINUTE).await;
+    assert_eq!(world.s3.keys(), ["another/inbound/00000/a"]);
+}
+
+#[tokio::test]
 async fn what_meta_itself_could_not_take_is_told_as_such() {
     let world = World::new().await;
     world.writes_to(NUMBER, ANA, Inbound::Other { kind: "video".to_owned(), content: serde_json::json!({}) });

@@ -45,6 +45,7 @@ async fn one_customer_of_two_connections_has_two_conversations_each_with_its_own
         neighbour(world, Some("their-agent")).await;
         world.agent_answers(|turn| vec![answer(turn, 0, &format!("{} heard: {}", turn.agent, words(&turn.content)))]);
         world.writes(ANA, "to you");
+        world.settle().await;
         world.writes_to(THEIR_NUMBER, ANA, "to them");
         world.settle().await;
         let turns = world.turns();

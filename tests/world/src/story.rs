@@ -742,7 +742,7 @@ impl Parts<'_> {
     fn health(&self) -> health::Handles {
         let graph = Graph::new(&self.graph()).expect("settings on this machine");
         let checks = CheckSettings { webhook_url: self.webhook_url.clone(), secret_overlap: SECRET_OVERLAP };
-        health::Handles::over(self.store("health"), self.queues("health"), vault(), graph, (checks, None))
+        health::Handles::over((self.store("health"), self.queues("health"), self.bucket.blobs("health")), vault(), graph, (checks, None))
     }
 
     fn media(&self) -> media::Handles {

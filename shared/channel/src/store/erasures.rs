@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::conversation::Erased;
 use domain::customer::Address;
-use domain::ids::{ConnectionId, ConversationId};
+use domain::ids::{ConnectionId, ConversationId, MessageKey};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +186,16 @@ impl Store {
                 None => return Ok(Wiped { items, is_all: true }),
             }
         }
+    }
+
+    /// The keys of all messages that lie in a part of a conversation, shells too.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn message_keys(&self, part: &ConversationId) -> Result<Vec<MessageKey>, StoreError> {
+        let range = Range { from: "0000000000000#", to: "9999999999999#~", newest_first: false, limit: None };
+        let found: Vec<(String, Kind)> = self.dynamo.query(Table::Messages, &keys::messages(part), range).await?;
+        Ok(found.iter().filter_map(|it| message_key(part, &it.0)).collect())
     }
 
     /// Lists a connection as one whose conversations are all being erased, unless it is.

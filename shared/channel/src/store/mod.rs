@@ -28,7 +28,7 @@ pub use dynamo::Tables;
 pub use erasures::{ErasingAll, Wiped};
 pub use files::{FileItem, StoredFile};
 pub use idempotency::Asked;
-pub(crate) use keys::inbound_object;
+pub(crate) use keys::{ObjectKind, inbound_object, objects, objects_of};
 pub use leases::Leased;
 pub use messages::{
     Attempt, Before, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Remarked,

@@ -167,6 +167,10 @@ impl World {
 
     /// Another agent has Inbound on a number, or none.
     pub async fn gives_number_to(&self, number: &str, agent: Option<&str>) {
+        if let Some(agent) = agent.and_then(|it| AgentId::parse(it).ok()) {
+            let connection = self.store.connection(&connection_id()).await.expect("the store answers").expect("it is there").connection;
+            assert!(self.store.attach_without_inbound(&connection, &agent, true).await.expect("the store answers"), "it is attached");
+        }
         let text = |it: &str| AttributeValue::S(it.to_owned());
         let update = self.dynamo.client("test").update_item().table_name(&self.template.tables["ConfigTable"].name);
         let update = update.key("pk", text(&format!("NUMBER#{number}"))).key("sk", text("META"));
