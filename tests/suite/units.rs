@@ -154,8 +154,8 @@ async fn twenty_five_messages_in_one_envelope_cost_no_more_each_and_their_status
     assert_eq!((bill.write("inbound"), bill.write("replies")), (50.0, 50.0), "{bill:#?}");
     assert!(bill.write("statuses") <= 50.0 && bill.write("statuses") >= 25.0, "{bill:#?}");
     assert_eq!(bill.refused(), 0);
-    // The number with its connection, the address, the conversation; for replies the connection with its app, and the attachment.
-    assert_eq!((bill.read("inbound"), bill.read("replies")), (2.0 + 1.5, 3.0 + 25.0), "{bill:#?}");
+    // The number with its connection and its agent, the address, the conversation; for replies the connection with its app, and the attachment.
+    assert_eq!((bill.read("inbound"), bill.read("replies")), (3.0 + 1.5, 3.0 + 25.0), "{bill:#?}");
     println!("SQS calls of the functions for 25 messages in one envelope, their replies and 50 statuses: {:?}", bill.sqs);
 }
 
@@ -187,8 +187,8 @@ async fn what_is_remembered_of_a_connection_is_read_again_after_some_seconds_onc
         }
     })
     .await;
-    // The number and its connection, strongly; then the address and the conversation; the second and third message bear the second of the first.
-    assert_eq!(bill.read("inbound"), 2.0 + 1.5 + 2.0, "{bill:#?}");
+    // The number, its connection and its agent, strongly; then the address and the conversation; the second and third message bear the second of the first.
+    assert_eq!(bill.read("inbound"), 3.0 + 1.5 + 2.0, "{bill:#?}");
     assert_eq!(bill.write("inbound"), 6.0);
 }
 
