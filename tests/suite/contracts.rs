@@ -2,6 +2,7 @@
 //! and ministack, on which the local stack runs. So neither is tuned to, and where one of them is known to differ from
 //! AWS, the difference has a name in [`Difference`] and is asserted too.
 
+mod blobs;
 mod dynamo;
 mod mapping;
 mod ministack;
@@ -112,6 +113,13 @@ contracts! {
     mapping::a_null_report_deletes_all,
     mapping::a_failed_invocation_deletes_nothing,
     mapping::a_bad_report_deletes_nothing,
+    blobs::a_file_that_is_put_in_parts_is_whole,
+    blobs::what_is_given_up_or_never_finished_is_not_there,
+    blobs::the_first_bytes_of_a_file_are_read_alone,
+    blobs::what_is_not_there_is_no_error,
+    blobs::objects_are_listed_in_order_from_a_place_on,
+    blobs::a_link_opens_a_file_and_saves_it_under_its_name,
+    blobs::an_upload_link_takes_what_it_was_made_for,
 }
 
 /// One process for all contracts: it takes a second to start. They share it one after the other, each on queues and tables

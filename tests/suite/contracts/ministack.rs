@@ -41,6 +41,9 @@ impl Ministack {
             .env("TMPDIR", std::env::temp_dir())
             .env("IOT_MTLS_ENABLED", "0")
             .env("PYTHONUNBUFFERED", "1")
+            // Links are signed by these.
+            .env("AWS_ACCESS_KEY_ID", "local")
+            .env("AWS_SECRET_ACCESS_KEY", "local")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -85,6 +88,11 @@ impl Ministack {
         let config = aws_sdk_kms::Config::builder().behavior_version(BehaviorVersion::latest());
         let config = config.region(Region::new(REGION)).credentials_provider(credentials());
         config.endpoint_url(&self.endpoint).http_client(http_client()).build()
+    }
+
+    pub(super) fn s3(&self) -> aws_sdk_s3::config::Builder {
+        let config = aws_sdk_s3::Config::builder().region(Region::new(REGION)).credentials_provider(credentials());
+        config.endpoint_url(&self.endpoint).force_path_style(true).http_client(http_client())
     }
 
     /// Maps a queue to a function whose invocations go to `url`.

@@ -115,7 +115,9 @@ impl Service for Engine {
             let text = |it: &http::HeaderValue| String::from_utf8_lossy(it.as_bytes()).into_owned();
             let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
             let body = axum::body::to_bytes(axum::body::Body::new(body), usize::MAX).await.expect("the engine answers to the end");
-            Answer { status: head.status.as_u16(), headers, body: body.to_vec() }
+            // Over HTTP the answer to a HEAD has none, whatever the engine says.
+            let body = if call.head.method == "HEAD" { Vec::new() } else { body.to_vec() };
+            Answer { status: head.status.as_u16(), headers, body }
         })
     }
 

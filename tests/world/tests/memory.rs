@@ -33,7 +33,8 @@ async fn graph() -> Graph {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port on this machine");
     let base_url = format!("http://{}", listener.local_addr().expect("bound"));
     let files = format!("{base_url}/files");
-    let record = move |Path(id): Path<String>| async move { axum::Json(json!({ "url": format!("{files}/{id}"), "mime_type": "application/pdf" })) };
+    let record =
+        move |Path(id): Path<String>| async move { axum::Json(json!({ "url": format!("{files}/{id}"), "mime_type": "application/pdf" })) };
     let file = |Path(megabytes): Path<usize>| async move {
         let chunks = (megabytes << 20) / CHUNK;
         let chunk = Bytes::from_static(&[7; CHUNK]);
@@ -70,7 +71,10 @@ async fn taken(world: &World, graph: &Graph, megabytes: usize) -> usize {
     assert_eq!(progress, Progress::Done);
     let kept = world.store.file(&message).await.expect("the store answers").and_then(|it| it.file).expect("it is here");
     assert_eq!(kept.size, (megabytes as u64) << 20);
-    println!("a file of {megabytes} MB takes {:.1} MB of memory on its way, the bucket's engine among it", taken as f64 / f64::from(1 << 20));
+    println!(
+        "a file of {megabytes} MB takes {:.1} MB of memory on its way, the bucket's engine among it",
+        taken as f64 / f64::from(1 << 20)
+    );
     taken
 }
 
