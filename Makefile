@@ -1,5 +1,6 @@
 # `make run`: the whole system on this machine. `make test`: all tests. `make check`: what must hold before a merge.
 # `make bench`: what sending costs and how fast it is, each figure beside its goal; RUNS="campaign --jobs 20000" chooses, LOCAL=1 adds the local stack.
+# `make run SPEECH=1`: with a speech-to-text endpoint.
 # Each installs what it needs under the target directory. Needed before: Rust, a C compiler, Python 3.11 with venv.
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(CARGO_TARGET_DIR)/venv
@@ -9,9 +10,9 @@ FUNCTIONS := webhook inbound replies templates statuses health control
 stamp = $(VENV)/$(1)-$(shell cksum < infra/$(1).txt | cut -d ' ' -f 1)
 .PHONY: run test check bench build setup fmt clean
 
-run: setup
+run: setup $(if $(filter 1,$(SPEECH)),$(call stamp,requirements-speech))
 	@exec $(CARGO_TARGET_DIR)/debug/local
-test: setup $(call stamp,requirements-test)
+test: setup $(call stamp,requirements-test) $(call stamp,requirements-speech)
 	cargo test --workspace
 setup: $(call stamp,requirements)
 	@echo "== Building everything (the first time some minutes, after that what changed)"

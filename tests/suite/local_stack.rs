@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::speech;
+
 const NUMBER: &str = "100000000000001";
 const OTHER_NUMBER: &str = "100000000000002";
 /// What the API takes from callers where nothing else is set.
@@ -36,14 +38,15 @@ struct Ports {
     gateway: u16,
     simulator: u16,
     aws: u16,
+    speech: u16,
 }
 
 impl Ports {
     fn free() -> Self {
         // All are held until all are known, so that no two are the same.
-        let held: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
+        let held: Vec<TcpListener> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
         let port = |at: usize| held[at].local_addr().expect("bound").port();
-        Self { gateway: port(0), simulator: port(1), aws: port(2) }
+        Self { gateway: port(0), simulator: port(1), aws: port(2), speech: port(3) }
     }
 }
 
@@ -62,6 +65,8 @@ fn command(state: &Path, ports: Ports) -> Command {
         .env("GATEWAY_ADDRESS", format!("127.0.0.1:{}", ports.gateway))
         .env("META_SIM_ADDRESS", format!("127.0.0.1:{}", ports.simulator))
         .env("AWS_EMULATOR_ADDRESS", format!("127.0.0.1:{}", ports.aws))
+        .env("SPEECH", "1")
+        .env("SPEECH_ADDRESS", format!("127.0.0.1:{}", ports.speech))
         .env("DEMO_CONVERSATION", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -370,6 +375,11 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
     a_campaign_goes_out(&stack).await;
     a_person_works_over_the_api(&stack).await;
 
+    // What is spoken is heard, where that is asked for.
+    let url = format!("http://127.0.0.1:{}/v1/audio/transcriptions", ports.speech);
+    let heard = speech::heard(&url, "en", "local-speech-key", &speech::spoken(speech::SENTENCE)).await.expect("words");
+    assert!(speech::holds_the_content(&heard.text), "{heard:?}");
+
     // The schedule is there, and what it says is understood.
     let schedule = stack.http.get(format!("{}/schedules/HealthFunctionSchedule", stack.aws)).header("authorization", signed("scheduler"));
     let schedule = schedule.send().await.expect("the emulator answers").text().await.expect("a body");
@@ -386,7 +396,7 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
 
     // Nothing but this machine reaches any of it.
     let open = listening(&family(stack.process.id()));
-    assert!(open.len() >= 3, "the stack listens: {open:?}");
+    assert!(open.len() >= 4, "the stack listens: {open:?}");
     for address in &open {
         let is_loopback = address.starts_with("0100007F:") || address.starts_with("00000000000000000000000001000000:");
         assert!(is_loopback, "{address} is no loopback address");

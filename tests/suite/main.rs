@@ -13,6 +13,7 @@ mod person;
 mod races;
 mod secrets;
 mod sends;
+mod speech;
 mod starts;
 mod takes;
 mod templates;

@@ -7,6 +7,7 @@
 //! | programs: started, watched, stopped in order | `children.rs` |
 //! | the AWS emulator and the template in it | `stack.rs` |
 //! | the Meta simulator | `simulator.rs` |
+//! | the speech-to-text endpoint, if it is asked for | `recogniser.rs`, which runs `../recogniser.py` |
 //! | the functions and the HTTP entry | `entry.rs` |
 //! | the demo connection, made through the JSON API | `demo.rs` |
 //! | the platform's side: how queues are polled, the example agent, what events tell | `polling.rs`, `agent.rs`, `feed.rs` |
@@ -19,6 +20,7 @@ mod demo;
 mod entry;
 mod feed;
 mod polling;
+mod recogniser;
 mod settings;
 mod simulator;
 mod stack;
@@ -139,6 +141,13 @@ async fn serve(
     until("the Meta simulator answers", async || phone.is_there().await).await?;
     step.done();
 
+    if let Some(address) = settings.speech {
+        let step = Step::new("speech-to-text");
+        children.start(recogniser::program(settings, address))?;
+        until("the speech-to-text endpoint answers", async || recogniser::answers(&http, address).await).await?;
+        step.done();
+    }
+
     let step = Step::new("functions");
     children.start(entry::functions(settings, &stack, |name| std::env::var(name).ok()))?;
     until("the gateway answers", async || entry::answers(&http, settings).await).await?;
@@ -246,14 +255,17 @@ fn look_at_log(children: &Children) -> String {
 }
 
 fn print_addresses(settings: &Settings, connection: &str) {
-    let Settings { gateway, meta_sim, aws, demo, api_token, .. } = settings;
+    let Settings { gateway, meta_sim, aws, demo, api_token, speech_key, .. } = settings;
+    let speech = settings
+        .speech
+        .map(|it| format!("Speech-to-text {} (hears English; any model; key: {speech_key}, from SPEECH_KEY)\n", recogniser::url(it)));
     println!(
         "
 Webhooks       {}
 Graph API      http://{meta_sim} (Meta simulator; its switches are under /sim)
 AWS            http://{aws} (region {}, any key)
 JSON API       http://{gateway}/v1 (described by /v1/openapi.json; bearer token: {api_token}, from API_TOKEN)
-Connection     {connection}
+{}Connection     {connection}
 Functions      http://{gateway}/2015-03-31/functions/<name>/invocations
 
 Go on as the customer, then look at the phone:
@@ -268,6 +280,7 @@ Look at the connection as the platform does:
 Changed code is loaded at the next call. Ctrl-C stops everything; `make run` goes on from there.",
         entry::callback(settings),
         stack::REGION,
+        speech.unwrap_or_default(),
         phone = demo.phone,
         number = demo.numbers[0],
     );

@@ -14,6 +14,10 @@ pub(crate) struct Settings {
     pub(crate) meta_sim: SocketAddr,
     /// Where the AWS emulator listens. `AWS_EMULATOR_ADDRESS`.
     pub(crate) aws: SocketAddr,
+    /// Where a speech-to-text endpoint listens, if there is to be one. `SPEECH=1` wants it, `SPEECH_ADDRESS`.
+    pub(crate) speech: Option<SocketAddr>,
+    /// What that endpoint takes as a key. `SPEECH_KEY`.
+    pub(crate) speech_key: String,
     /// The connection that is there after the start.
     pub(crate) demo: Demo,
     /// Where state and logs lie: `<target>/local`. `LOCAL_STATE`.
@@ -94,6 +98,8 @@ impl Settings {
             gateway: reader.loopback("GATEWAY_ADDRESS", "127.0.0.1:8080"),
             meta_sim: reader.loopback("META_SIM_ADDRESS", "127.0.0.1:8090"),
             aws: reader.loopback("AWS_EMULATOR_ADDRESS", "127.0.0.1:4566"),
+            speech: (reader.text("SPEECH", "0") == "1").then(|| reader.loopback("SPEECH_ADDRESS", "127.0.0.1:8091")),
+            speech_key: reader.text("SPEECH_KEY", "local-speech-key"),
             demo: Demo {
                 tenant: reader.text("DEMO_TENANT", "demo"),
                 app_id: reader.digits("DEMO_APP_ID", "200000000000001"),
@@ -116,12 +122,14 @@ impl Settings {
     }
 
     /// The addresses that must be free, each with the variable that chooses another and what will listen there.
-    pub(crate) fn ports(&self) -> [(SocketAddr, &'static str, &'static str); 3] {
-        [
+    pub(crate) fn ports(&self) -> Vec<(SocketAddr, &'static str, &'static str)> {
+        let speech = self.speech.map(|it| (it, "SPEECH_ADDRESS", "the speech-to-text endpoint"));
+        let always = [
             (self.gateway, "GATEWAY_ADDRESS", "the gateway"),
             (self.meta_sim, "META_SIM_ADDRESS", "the Meta simulator"),
             (self.aws, "AWS_EMULATOR_ADDRESS", "the AWS emulator"),
-        ]
+        ];
+        always.into_iter().chain(speech).collect()
     }
 }
 
@@ -187,6 +195,7 @@ mod tests {
         assert_eq!(settings.demo.app_secret, "local-app-secret");
         assert!(!settings.is_fresh);
         assert!(settings.has_agent);
+        assert_eq!((settings.speech, settings.ports().len()), (None, 3));
         assert!(settings.demo.is_played);
         assert_eq!(settings.state, Path::new("/somewhere/target/local"));
         assert_eq!(settings.places.tool("ministack"), Path::new("/somewhere/target/venv/bin/ministack"));
@@ -201,8 +210,11 @@ mod tests {
             ("FRESH", "1"),
             ("DEMO_CONVERSATION", "0"),
             ("EXAMPLE_AGENT", "0"),
+            ("SPEECH", "1"),
+            ("SPEECH_KEY", "another"),
         ])
         .expect("all are good");
+        assert_eq!((settings.ports()[3].0.to_string(), settings.speech_key.as_str()), ("127.0.0.1:8091".to_owned(), "another"));
         assert!(!settings.has_agent);
         assert_eq!(settings.gateway.to_string(), "[::1]:9000");
         assert_eq!(settings.demo.numbers, ["1", "2", "3"]);
