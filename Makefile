@@ -5,7 +5,7 @@
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(CARGO_TARGET_DIR)/venv
 DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
-FUNCTIONS := webhook inbound replies templates statuses health control
+FUNCTIONS := webhook inbound media bridge replies templates statuses health control
 # A stamp carries the checksum of the pinned versions that were installed.
 stamp = $(VENV)/$(1)-$(shell cksum < infra/$(1).txt | cut -d ' ' -f 1)
 .PHONY: run test check bench build setup fmt clean

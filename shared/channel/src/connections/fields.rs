@@ -77,7 +77,7 @@ pub struct ConnectionEdit {
     pub utility_exempt: Option<bool>,
     /// For how many days messages are kept that come from now on.
     pub message_days: Option<u16>,
-    /// For how many days files are kept that come from now on.
+    /// For how many days files are kept.
     pub file_days: Option<u16>,
 }
 
