@@ -204,7 +204,7 @@ impl Own {
             "createConnection" => json!({ "name": "Shop", "access_token": "EAAG0000000000", "business_account_id": "300000000000009" }),
             "editConnection" => json!({ "description": "of the shop" }),
             "attachAgent" => json!({ "agent": "example" }),
-            "switchInbound" => json!({ "inbound": true }),
+            "changeAgent" => json!({ "inbound": true, "quiet_ms": 500, "delivery": { "https": { "url": "https://agent.example/turns" } } }),
             "startConversation" => {
                 let mut body = template;
                 body["connection"] = "demo".into();

@@ -3,6 +3,7 @@
 //! Each is run plainly, with every delivery doubled, shuffled, and with a crash before each acknowledgement; all must end in the same state.
 
 mod api;
+mod bridge;
 mod catalogue;
 mod connections;
 mod erasure;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use channel::agents::{self, Attached};
+use channel::agents::{self, AgentEdit, Attached};
 use channel::connections::{self, ConnectionDraft, ConnectionEdit, Edited, StartOptions, Started};
 use channel::people;
 use channel::store::NumberItem;
@@ -237,7 +237,8 @@ async fn the_numbers_follow_the_agent_with_inbound_whoever_comes_or_goes_beside_
             let connection = world.store.connection(id).await.expect("answers").expect("there").connection;
             let attach = async |agent: &AgentId| {
                 let connection = world.store.connection(id).await.expect("answers").expect("there").connection;
-                agents::attach(&world.store, &connection, agent, true, world.now()).await.expect("the store answers")
+                let handles = (&world.store, &world.queues, &vault());
+                agents::attach(handles, (&connection, agent), &AgentEdit::default(), false, world.now()).await.expect("the store answers")
             };
             if is_there_before {
                 attach(&one).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
+use channel::agents::{AgentEdit, check};
 use channel::connections::{
     self, ConnectionDraft, ConnectionEdit, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, StartOptions, Started,
 };
@@ -16,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Caller, Manage, Read};
-use crate::agents::attached;
+use crate::agents::{self, AttachedAgent, Delivery, Settings, SpeechToText, attached};
 use crate::answers::{Accepted, Created, Done, Found};
 use crate::document::{Api, Route};
 use crate::fields::{Body, Entered, Path, Query, fields};
@@ -78,7 +79,7 @@ pub(crate) enum EditedSecret {
 }
 
 impl EditedSecret {
-    fn secret(self) -> Option<Secret> {
+    pub(crate) fn secret(self) -> Option<Secret> {
         match self {
             Self::Text(it) => Some(Secret::new(it)),
             Self::Mask(_) => None,
@@ -100,13 +101,13 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    fn of(it: MaskedSecret, pending: bool) -> Self {
+    pub(crate) fn of(it: MaskedSecret, pending: bool) -> Self {
         Self { set: it.is_set, hint: it.hint, pending }
     }
 }
 
 /// An agent to attach to a new connection.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Attach {
     /// The agent.
@@ -114,6 +115,22 @@ pub(crate) struct Attach {
     /// Does it take the turns? True if nothing is said.
     #[serde(default)]
     inbound: Option<bool>,
+    /// How its turns reach it: over `turns.fifo` if nothing is said.
+    #[serde(default)]
+    delivery: Option<Delivery>,
+    /// What turns voice messages into words for it.
+    #[serde(default)]
+    speech_to_text: Option<SpeechToText>,
+    /// For how many milliseconds it is waited whether the customer goes on writing: 0 to 3000; 0 if nothing is said.
+    #[serde(default)]
+    quiet_ms: Option<u64>,
+}
+
+impl Attach {
+    fn edit(self) -> (AgentId, AgentEdit) {
+        let Self { agent, inbound, delivery, speech_to_text, quiet_ms } = self;
+        (agent, Settings { inbound, delivery, speech_to_text: speech_to_text.map(Some), quiet_ms, rotate_secret: None }.edit())
+    }
 }
 
 fields! {
@@ -245,6 +262,17 @@ impl ShownConnection {
     }
 }
 
+/// A connection that was made.
+#[derive(Debug, Serialize, JsonSchema)]
+struct MadeConnection {
+    /// The connection.
+    #[serde(flatten)]
+    connection: ShownConnection,
+    /// The agent that was attached in the same call; the secret of one that listens on HTTPS is shown here only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attached: Option<AttachedAgent>,
+}
+
 /// Where a connection stands.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ConnectionStanding {
@@ -273,8 +301,13 @@ pub(crate) async fn owned(handles: &Handles, tenant: &TenantId, id: &ConnectionI
     stored(handles, tenant, id).await.map(|it| it.connection)
 }
 
-/// A field of the use-case as the API names it.
+/// What is wrong, as the API names it.
 pub(crate) fn invalid(problems: Vec<FieldProblem>) -> Problem {
+    Problem::invalid(errors(problems))
+}
+
+/// Fields of the use-case as the API names them.
+fn errors(problems: Vec<FieldProblem>) -> Vec<FieldError> {
     let error = |it: FieldProblem| {
         let field = match it.field {
             Field::Name => "name",
@@ -290,7 +323,7 @@ pub(crate) fn invalid(problems: Vec<FieldProblem>) -> Problem {
         let code = if it.code == "missing" { "required" } else { it.code };
         FieldError::new(field, code, format!("{} {}", it.problem, it.advice))
     };
-    Problem::invalid(problems.into_iter().map(error).collect())
+    problems.into_iter().map(error).collect()
 }
 
 pub(crate) async fn shown(handles: &Handles, stored: &StoredConnection) -> Result<ShownConnection, Problem> {
@@ -316,7 +349,8 @@ async fn create(
     now: Now,
     State(handles): State<Arc<Handles>>,
     Body(new): Body<NewConnection>,
-) -> Result<Created<ShownConnection>, Problem> {
+) -> Result<Created<MadeConnection>, Problem> {
+    let attach = new.attach.map(Attach::edit);
     let draft = ConnectionDraft {
         tenant: caller.tenant.clone(),
         name: new.name.0,
@@ -331,15 +365,21 @@ async fn create(
         message_days: new.message_days,
         file_days: new.file_days,
     };
-    let made = connections::create(&handles.store, &handles.vault, &draft, now.0).await?.map_err(invalid)?;
-    if let Some(it) = new.attach {
-        attached(&handles, &made.connection, &it.agent, it.inbound.unwrap_or(true), now.0).await?;
+    let of_agent = attach.as_ref().map(|it| check(&it.1, handles.allow_loopback)).unwrap_or_default();
+    if !of_agent.is_empty() {
+        let of_connection = errors(connections::check(&draft));
+        return Err(Problem::invalid(of_connection.into_iter().chain(agents::errors(of_agent, "attach.")).collect()));
     }
+    let made = connections::create(&handles.store, &handles.vault, &draft, now.0).await?.map_err(invalid)?;
+    let agent = match &attach {
+        Some((agent, edit)) => Some(attached(&handles, &made.connection, agent, edit, now.0).await?),
+        None => None,
+    };
     if new.start.unwrap_or_default() {
         connections::start(&handles.store, &handles.queues, &made.connection.id, StartOptions::default(), now.0).await?;
     }
     let made = stored(&handles, &caller.tenant, &made.connection.id).await?;
-    shown(&handles, &made).await.map(Created)
+    Ok(Created(MadeConnection { connection: shown(&handles, &made).await?, attached: agent }))
 }
 
 async fn get(

@@ -55,6 +55,11 @@ impl Fields {
         }
     }
 
+    /// Is anything said of a field, be it null?
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// What was built of the fields, if nothing is wrong and none is left.
     fn finish<T>(mut self, built: Option<T>) -> Result<T, Vec<FieldError>> {
         let unknown =

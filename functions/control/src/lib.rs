@@ -63,6 +63,7 @@ pub struct Config {
     webhook_url: String,
     server_app: Option<ServerApp>,
     access: Access,
+    allow_loopback: bool,
 }
 
 impl Config {
@@ -79,6 +80,7 @@ impl Config {
         let webhook_url = environment.required("WEBHOOK_URL");
         let server_app = environment.server_app();
         let access = access(&mut environment);
+        let allow_loopback = environment.web().allow_loopback;
         environment.finish(|| {
             Some(Self {
                 installation: installation?,
@@ -87,6 +89,7 @@ impl Config {
                 webhook_url: webhook_url?,
                 server_app: server_app?,
                 access: access?,
+                allow_loopback,
             })
         })
     }
@@ -121,6 +124,8 @@ pub struct Handles {
     vault: Vault,
     meta: Meta,
     access: Access,
+    /// May tenants name addresses of this machine? Only where all of the stack is on it.
+    allow_loopback: bool,
 }
 
 /// What there is between Meta and this installation.
@@ -146,13 +151,19 @@ impl Handles {
             server_app: config.server_app,
         };
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, queues, vault, meta, config.access))
+        Ok(Self { allow_loopback: config.allow_loopback, ..Self::over(store, queues, vault, meta, config.access) })
     }
 
     /// Over a store, queues, a vault, Meta, and what callers prove themselves by.
     #[must_use]
     pub fn over(store: Store, queues: Queues, vault: Vault, meta: Meta, access: Access) -> Self {
-        Self { store, queues, vault, meta, access }
+        Self { store, queues, vault, meta, access, allow_loopback: false }
+    }
+
+    /// The same, for a stack all of which is on this machine: tenants may name addresses of it.
+    #[must_use]
+    pub fn allowing_loopback(self) -> Self {
+        Self { allow_loopback: true, ..self }
     }
 }
 

@@ -1,5 +1,5 @@
-//! `probes`: checks connections, reads again from Meta what Meta says has changed, and what may have, hands over owed turns, and erases
-//! customers' data.
+//! `probes`: checks connections, reads again from Meta what Meta says has changed, and what may have, asks agents' endpoints that are down,
+//! hands over owed turns, and erases customers' data.
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use channel::blobs::Blobs;
@@ -14,10 +14,11 @@ use channel::signup::{self, ServerApp};
 use channel::store::Store;
 use channel::vault::{KeySource, Vault};
 use channel::watch;
+use channel::web::{SetUpError, Web, WebSettings};
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Installation, Misconfigured};
-use meta::graph::{Graph, Settings, SettingsError};
+use meta::graph::{Graph, Settings};
 use serde::Deserialize;
 
 /// What the function is told by its environment.
@@ -27,6 +28,7 @@ pub struct Config {
     vault: KeySource,
     graph: Settings,
     bucket: String,
+    web: WebSettings,
     checks: CheckSettings,
     server_app: Option<ServerApp>,
 }
@@ -43,6 +45,7 @@ impl Config {
         let vault = environment.vault();
         let graph = environment.graph();
         let bucket = environment.bucket();
+        let web = environment.web();
         let webhook_url = environment.required("WEBHOOK_URL");
         let secret_overlap = environment.secret_overlap();
         let server_app = environment.server_app();
@@ -52,6 +55,7 @@ impl Config {
                 vault: vault?,
                 graph: graph?,
                 bucket: bucket?,
+                web,
                 checks: CheckSettings { webhook_url: webhook_url?, secret_overlap: secret_overlap? },
                 server_app: server_app?,
             })
@@ -67,6 +71,7 @@ pub struct Handles {
     directory: Directory,
     vault: Vault,
     graph: Graph,
+    web: Web,
     checks: CheckSettings,
     server_app: Option<ServerApp>,
 }
@@ -75,25 +80,25 @@ impl Handles {
     /// Builds them, once.
     ///
     /// # Errors
-    /// [`SettingsError`] if the Graph API's address or version cannot be.
-    pub fn new(config: Config) -> Result<Self, SettingsError> {
+    /// [`SetUpError`].
+    pub fn new(config: Config) -> Result<Self, SetUpError> {
         let (aws, store, queues) = config.installation.connect();
-        let graph = Graph::new(&config.graph)?;
+        let clients = (Graph::new(&config.graph)?, Web::new(&config.web)?);
         let vault = config.vault.vault(&aws, &store);
         let blobs = Blobs::new(aws.s3(), config.bucket);
-        Ok(Self::over((store, queues, blobs), vault, graph, (config.checks, config.server_app)))
+        Ok(Self::over((store, queues, blobs), vault, clients, (config.checks, config.server_app)))
     }
 
-    /// Over a store, queues, a bucket, a vault, the Graph API, and what this installation is to Meta.
+    /// Over a store, queues, a bucket, a vault, the Graph API and the web of tenants, and what this installation is to Meta.
     #[must_use]
     pub fn over(
         (store, queues, blobs): (Store, Queues, Blobs),
         vault: Vault,
-        graph: Graph,
+        (graph, web): (Graph, Web),
         (checks, server_app): (CheckSettings, Option<ServerApp>),
     ) -> Self {
         let directory = Directory::new(store.clone(), vault.clone());
-        Self { store, queues, blobs, directory, vault, graph, checks, server_app }
+        Self { store, queues, blobs, directory, vault, graph, web, checks, server_app }
     }
 }
 
@@ -145,9 +150,9 @@ pub async fn answer(handles: &Handles, event: Event, now: Timestamp, deadline: O
 
 /// Runs one batch. Meta is asked once for what several of its probes are reasons for.
 pub async fn handle(handles: &Handles, event: SqsEvent, now: Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
-    let Handles { store, queues, blobs, directory, vault, graph, checks, .. } = handles;
+    let Handles { store, queues, blobs, directory, vault, graph, web, checks, .. } = handles;
     let counts = Counts::new();
-    let health = Health { store, queues, blobs, directory, vault, graph, settings: checks, counts: &counts, turns: &Turns::default() };
+    let health = Health { store, queues, blobs, directory, vault, graph, web, settings: checks, counts: &counts, turns: &Turns::default() };
     let job = async |it: Probe, delivery: &_| Box::pin(health.look(&it, delivery, now)).await;
     let response = lambda::batches::each(queues, Queue::Probes, event, deadline, job).await;
     lambda::metrics::publish(&counts);

@@ -9,11 +9,11 @@ use channel::media::Files;
 use channel::queues::{Queue, Queues};
 use channel::store::Store;
 use channel::vault::{KeySource, Vault};
-use channel::web::{Web, WebSettings, WebSettingsError};
+use channel::web::{SetUpError, Web, WebSettings};
 use domain::time::Timestamp;
 use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Installation, Misconfigured};
-use meta::graph::{Graph, Settings, SettingsError};
+use meta::graph::{Graph, Settings};
 
 /// What the function is told by its environment.
 pub struct Config {
@@ -39,17 +39,6 @@ impl Config {
         let bucket = environment.bucket();
         environment.finish(|| Some(Self { installation: installation?, vault: vault?, graph: graph?, web, bucket: bucket? }))
     }
-}
-
-/// Why the function cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SetUpError {
-    /// The Graph API's address or version cannot be.
-    #[error("the Graph API cannot be set up")]
-    Graph(#[from] SettingsError),
-    /// The client for tenants' addresses cannot be.
-    #[error("the client for tenants' addresses cannot be set up")]
-    Web(#[from] WebSettingsError),
 }
 
 /// What the function holds between invocations.

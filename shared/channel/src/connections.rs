@@ -8,8 +8,8 @@ pub(crate) use deleting::clear_away;
 pub use deleting::delete;
 pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, of_connection, wrong_name};
 pub use fields::{
-    ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, create, edit, get, list,
-    view,
+    ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, check, create, edit, get,
+    list, view,
 };
 pub(crate) use webhook::callback;
 pub use webhook::{WebhookSetUp, webhook};
@@ -216,6 +216,17 @@ pub(crate) const DELETED: &str = "connection_deleted";
 
 /// Has `health` look at a connection, for a reason of ours that arose at `heard_at`.
 pub(crate) async fn probe(queues: &Queues, connection: &Connection, field: &str, heard_at: Timestamp) -> Result<(), QueueError> {
+    probe_of(queues, connection, field, String::new(), heard_at).await
+}
+
+/// The same, of one thing of the connection.
+pub(crate) async fn probe_of(
+    queues: &Queues,
+    connection: &Connection,
+    field: &str,
+    value: String,
+    heard_at: Timestamp,
+) -> Result<(), QueueError> {
     let probe = Probe {
         v: V1,
         tenant: connection.tenant.clone(),
@@ -224,7 +235,7 @@ pub(crate) async fn probe(queues: &Queues, connection: &Connection, field: &str,
         field: field.to_owned(),
         waba: Some(connection.waba.clone()),
         number: None,
-        value: String::new(),
+        value,
     };
     queues.send(Queue::Probes, vec![Entry { body: body(&probe), group: None, deduplication: None }]).await
 }

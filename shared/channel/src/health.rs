@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::connection::{Connection, State};
-use domain::ids::{ConnectionId, ConversationId};
+use domain::ids::{AgentId, ConnectionId, ConversationId};
 use domain::time::Timestamp;
 use meta::fault::Class;
 use meta::graph::{Graph, Unread};
@@ -20,6 +20,7 @@ use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
 use crate::endings;
+use crate::endpoints;
 use crate::erasure::{self, ErasureError};
 use crate::jobs::Probe;
 use crate::numbers;
@@ -30,6 +31,7 @@ use crate::redelivery::{Delivery, Progress, Retryable};
 use crate::retention;
 use crate::store::{RESTS_FOR, Store, StoreError, StoredConnection};
 use crate::vault::Vault;
+use crate::web::Web;
 
 /// What Meta did not answer is asked again after this long, doubled with every delivery…
 const AGAIN: Duration = Duration::from_secs(5);
@@ -77,6 +79,13 @@ pub enum HealthError {
         #[source]
         source: SendError,
     },
+    /// An agent's endpoint could not be asked, or what came of it be kept.
+    #[error("how an agent's endpoint stands could not be kept")]
+    Endpoint {
+        /// The cause.
+        #[source]
+        source: ConnectionError,
+    },
     /// A customer's data could not be erased.
     #[error("a customer's data could not be erased")]
     Erasure {
@@ -97,7 +106,7 @@ impl HealthError {
     fn cause(&self) -> &dyn Retryable {
         match self {
             Self::Directory { source } => source,
-            Self::Connection { source } => source,
+            Self::Connection { source } | Self::Endpoint { source } => source,
             Self::Catalogue { source } => source,
             Self::EraseAll { source } => source,
             Self::Logs { source } => source,
@@ -131,6 +140,8 @@ pub struct Health<'a> {
     pub vault: &'a Vault,
     /// Meta.
     pub graph: &'a Graph,
+    /// Where agents listen.
+    pub web: &'a Web,
     /// What a check is told of this installation.
     pub settings: &'a CheckSettings,
     /// What is counted.
@@ -211,6 +222,9 @@ impl Health<'_> {
             let erased = erasure::go_on_all(self.store, self.queues, &probe.tenant, &probe.connection, now).await;
             return erased.map_err(|source| HealthError::EraseAll { source });
         }
+        if probe.field == endpoints::FIELD {
+            return self.ask_endpoint(probe, delivery, now).await;
+        }
         let subject = Subject::of(probe);
         if matches!(subject, Subject::Start | Subject::Check | Subject::Owed | Subject::Deleted) {
             return self.check(&subject, probe, delivery, now).await;
@@ -239,6 +253,17 @@ impl Health<'_> {
             Ok(()) => Ok(Progress::Done),
             Err(unread) => self.unread(&fresh, &unread, delivery, now).await,
         }
+    }
+
+    /// Asks an agent's endpoint that is down whether it answers again, until it does.
+    async fn ask_endpoint(&self, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        let (stored, agent) = (self.store.connection(&probe.connection).await?, AgentId::parse(probe.value.as_str()));
+        let stored = stored.filter(|it| it.connection.tenant == probe.tenant && it.deleted_at.is_none());
+        let (Some(stored), Ok(agent)) = (stored, agent) else { return Ok(Progress::Done) };
+        let handles = (self.store, self.queues, self.vault, self.web);
+        let is_settled =
+            endpoints::ask(handles, &stored.connection, &agent, now).await.map_err(|source| HealthError::Endpoint { source })?;
+        Ok(if is_settled { Progress::Done } else { Progress::Wait(endpoint_pause(delivery.receive_count)) })
     }
 
     /// Looks at the connection itself, as it is now.
@@ -383,6 +408,11 @@ pub(crate) fn is_passing(unread: &Unread) -> bool {
     }
 }
 
+/// An endpoint that is down is asked again after half a minute, doubled with every time, and at most after a quarter of an hour.
+fn endpoint_pause(receive_count: u32) -> Duration {
+    Duration::from_secs(30).saturating_mul(1 << receive_count.saturating_sub(1).min(10)).min(AGAIN_AT_MOST)
+}
+
 fn pause(receive_count: u32) -> Duration {
     AGAIN.saturating_mul(1 << receive_count.saturating_sub(1).min(10)).min(AGAIN_AT_MOST)
 }
@@ -401,5 +431,6 @@ mod tests {
     fn pauses_grow_to_a_quarter_of_an_hour() {
         let pauses = [1, 2, 3, 8, 9, 1_000].map(|it| pause(it).as_secs());
         assert_eq!(pauses, [5, 10, 20, 640, 900, 900]);
+        assert_eq!([1, 2, 5, 6, 1_000].map(|it| endpoint_pause(it).as_secs()), [30, 60, 480, 900, 900]);
     }
 }

@@ -714,6 +714,50 @@ pub enum Happened {
         /// `agent` or `person`.
         by: Answerer,
     },
+    /// An agent's HTTPS endpoint takes no turns any more, or takes them again.
+    #[serde(rename = "agent.endpoint")]
+    AgentEndpoint {
+        /// The agent.
+        agent: AgentId,
+        /// `down` or `up`.
+        state: EndpointState,
+        /// What it failed with last: of `down`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// What a person is told of it.
+        note: String,
+    },
+    /// An agent's endpoint took a turn, and what it answered was not all sent.
+    #[serde(rename = "agent.answer_refused")]
+    AgentAnswerRefused {
+        /// The agent.
+        agent: AgentId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// The turn.
+        turn: String,
+        /// What is wrong with the answer.
+        problems: Vec<AnswerProblem>,
+    },
+}
+
+/// How an agent's HTTPS endpoint stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointState {
+    /// It takes no turns: they are owed.
+    Down,
+    /// It takes turns.
+    Up,
+}
+
+/// What is wrong with an agent's answer to a turn. It repeats nothing of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AnswerProblem {
+    /// Where in the answer: `replies[1].message.text`; empty if it is all of it.
+    pub place: String,
+    /// What to do.
+    pub note: String,
 }
 
 /// `probes`: a reason to ask Meta how a connection stands.
@@ -729,7 +773,7 @@ pub struct Probe {
     pub heard_at: Timestamp,
     /// The webhook's field that is the reason (`account_update`, `phone_number_quality_update`, …), or one of ours: `connection_error`,
     /// `connection_start`, `connection_check`, `connection_deleted`, `owed_turns`, `message_templates` (the list of templates may be out of
-    /// date), `message_templates_asked_for` (a person wants it read again), `erase` and
+    /// date), `message_templates_asked_for` (a person wants it read again), `agent_endpoint` (an agent's endpoint is down), `erase` and
     /// `erase_all` (customers' data are being erased).
     pub field: String,
     /// The account.
@@ -738,7 +782,8 @@ pub struct Probe {
     /// The number, where it is one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<NumberId>,
-    /// What Meta sent, as JSON text: a hint only, since such webhooks come late and out of order. Of `erase` the conversation.
+    /// What Meta sent, as JSON text: a hint only, since such webhooks come late and out of order. Of `erase` the conversation, of
+    /// `agent_endpoint` the agent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value: String,
 }

@@ -6,6 +6,7 @@
 pub mod agents;
 pub mod aws;
 pub mod blobs;
+pub mod bridge;
 pub mod catalogue;
 pub mod checks;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod contacts;
 pub mod counts;
 pub mod directory;
 mod endings;
+mod endpoints;
 pub mod erasure;
 mod feed;
 pub mod handling;

@@ -233,10 +233,7 @@ pub(crate) async fn hand_over_slice(
 /// # Errors
 /// [`StoreError`].
 pub(crate) async fn owe(store: &Store, conversation: &Conversation, turn: &Turn, now: Timestamp) -> Result<bool, StoreError> {
-    let Ok(first) = MessageKey::parse(&turn.turn) else { return Ok(true) };
-    let of = |it: &GatheredMessage| MessageId::of_inbound(&turn.number, &it.wamid);
-    let behind = turn.gathered.iter().skip(1).map(|it| MessageKey { at: it.at, id: of(it), ..first.clone() });
-    let messages: Vec<MessageKey> = std::iter::once(first.clone()).chain(behind).collect();
+    let messages = messages_of(turn);
     for it in &messages {
         if !store.owe(it, &turn.agent, now).await? {
             return Ok(false);
@@ -245,6 +242,14 @@ pub(crate) async fn owe(store: &Store, conversation: &Conversation, turn: &Turn,
     store.list_owed(&conversation.connection, &conversation.id, now).await?;
     store.change_conversation(&conversation.id, |conversation| messages.iter().for_each(|it| conversation.owe(it))).await?;
     Ok(true)
+}
+
+/// The messages that a turn is made of, in their order; none if it names none.
+pub(crate) fn messages_of(turn: &Turn) -> Vec<MessageKey> {
+    let Ok(first) = MessageKey::parse(&turn.turn) else { return Vec::new() };
+    let of = |it: &GatheredMessage| MessageId::of_inbound(&turn.number, &it.wamid);
+    let behind = turn.gathered.iter().skip(1).map(|it| MessageKey { at: it.at, id: of(it), ..first.clone() });
+    std::iter::once(first.clone()).chain(behind).collect()
 }
 
 /// Must a turn that was queued at `queued_at` wait, since something before it is owed? One that is handed over out of what was owed waits only

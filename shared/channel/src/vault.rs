@@ -64,6 +64,16 @@ impl Secret {
         Ok(Self::new(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
+    /// One that webhooks are signed with: `whsec_` and 24 random bytes in base64.
+    /// <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
+    pub fn generate_signing() -> Result<Self, VaultError> {
+        let bytes = Nonce::<U24>::try_generate().map_err(|source| VaultError::Randomness(Box::new(source)))?;
+        Ok(Self::new(format!("whsec_{}", STANDARD.encode(bytes))))
+    }
+
     /// A two-step PIN that nobody can guess: six digits.
     ///
     /// # Errors

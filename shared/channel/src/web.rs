@@ -153,6 +153,17 @@ pub enum WebSettingsError {
     Client(#[source] reqwest::Error),
 }
 
+/// Why the clients of a function that asks Meta and tenants' addresses cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The Graph API's address or version cannot be.
+    #[error("the Graph API cannot be set up")]
+    Graph(#[from] meta::graph::SettingsError),
+    /// The client for tenants' addresses cannot be.
+    #[error("the client for tenants' addresses cannot be set up")]
+    Web(#[from] WebSettingsError),
+}
+
 /// An answer, whatever its status: what it means is the caller's to say. A redirect is an answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer {

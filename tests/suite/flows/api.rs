@@ -160,11 +160,12 @@ async fn one_agent_takes_the_turns_and_whoever_wants_to_is_told_which() {
     let world = World::new().await;
     const AGENTS: &str = "/v1/connections/demo/agents";
     let items = async || done(world.api("GET", AGENTS, None).await, 200)["items"].clone();
-    assert_eq!(items().await, json!([{ "agent": "example", "inbound": true }]));
+    let shown = |agent: &str, inbound: bool| json!({ "agent": agent, "inbound": inbound, "delivery": "turns", "quiet_ms": 0 });
+    assert_eq!(items().await, json!([shown("example", true)]));
     let held = world.api("POST", AGENTS, Some(json!({ "agent": "sales" }))).await;
     assert_eq!((held.0, &held.1["code"], &held.1["holder"]), (409, &json!("inbound_held"), &json!("example")));
     done(world.api("POST", AGENTS, Some(json!({ "agent": "sales", "inbound": false }))).await, 201);
-    assert_eq!(items().await, json!([{ "agent": "example", "inbound": true }, { "agent": "sales", "inbound": false }]));
+    assert_eq!(items().await, json!([shown("example", true), shown("sales", false)]));
     assert_eq!(world.api("PUT", &format!("{AGENTS}/sales"), Some(json!({ "inbound": true }))).await.0, 409);
     done(world.api("PUT", &format!("{AGENTS}/example"), Some(json!({ "inbound": false }))).await, 200);
     world.pass(MINUTE).await;

@@ -6,6 +6,7 @@
 mod api;
 pub mod campaigns;
 mod freely;
+mod https;
 mod verbs;
 
 use std::cell::{Cell, RefCell};
@@ -35,12 +36,14 @@ use domain::message::Content;
 use domain::outgoing::Outgoing;
 use domain::time::Timestamp;
 use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use lambda_http::http;
 use meta::graph::{Graph, Settings};
 use meta_sim::{Setup, Simulator, Webhook};
 use serde_json::{Value, json};
 
 pub use self::api::Answer;
+pub use self::https::{AgentAnswer, Asked, HttpsAgent, texts};
 use crate::clock::Clock;
 use crate::dynamo::Dynamo;
 use crate::mapping::{Delivery, Mappings, handler};
@@ -76,11 +79,12 @@ pub const SECRET_OVERLAP: Duration = Duration::from_hours(24);
 const ROUNDS: usize = 200;
 
 /// Whose calls are held to which function's role.
-const ROLES: [(&str, &str); 8] = [
+const ROLES: [(&str, &str); 9] = [
     ("control", "ControlFunction"),
     ("webhook", "WebhookFunction"),
     ("inbound", "InboundFunction"),
     ("media", "MediaFunction"),
+    ("bridge", "BridgeFunction"),
     ("replies", "RepliesFunction"),
     ("templates", "TemplatesFunction"),
     ("statuses", "StatusesFunction"),
@@ -742,13 +746,23 @@ impl Parts<'_> {
     fn health(&self) -> health::Handles {
         let graph = Graph::new(&self.graph()).expect("settings on this machine");
         let checks = CheckSettings { webhook_url: self.webhook_url.clone(), secret_overlap: SECRET_OVERLAP };
-        health::Handles::over((self.store("health"), self.queues("health"), self.bucket.blobs("health")), vault(), graph, (checks, None))
+        let parts = (self.store("health"), self.queues("health"), self.bucket.blobs("health"));
+        health::Handles::over(parts, vault(), (graph, self.web()), (checks, None))
     }
 
     fn media(&self) -> media::Handles {
         let graph = Graph::new(&self.graph()).expect("settings on this machine");
-        let web = Web::new(&WebSettings { allow_loopback: true, connect_timeout: self.graph_timeout }).expect("a client");
-        media::Handles::over((self.store("media"), self.queues("media"), self.bucket.blobs("media")), vault(), graph, web)
+        media::Handles::over((self.store("media"), self.queues("media"), self.bucket.blobs("media")), vault(), graph, self.web())
+    }
+
+    fn bridge(&self) -> bridge::Handles {
+        let graph = Graph::new(&self.graph()).expect("settings on this machine");
+        bridge::Handles::over(self.store("bridge"), self.queues("bridge"), vault(), graph, self.web())
+    }
+
+    /// The web of tenants, of which this machine is a part.
+    fn web(&self) -> Web {
+        Web::new(&WebSettings { allow_loopback: true, connect_timeout: self.graph_timeout }).expect("a client")
     }
 
     /// Serves the webhook's function on this machine, for Meta to check the callback; the address. What Meta posts, the world delivers.
@@ -783,7 +797,8 @@ impl Parts<'_> {
         let health = Rc::new(self.health());
         let now = |clock: &Clock| Timestamp::from_millis(clock.now_ms());
         let media = Rc::new(self.media());
-        let [a, b, c, d, e, f] = std::array::from_fn(|_| self.clock.clone());
+        let bridge = Rc::new(self.bridge());
+        let [a, b, c, d, e, f, g] = std::array::from_fn(|_| self.clock.clone());
         let templates = Rc::clone(templates);
         let handlers = BTreeMap::from([
             (
@@ -802,8 +817,13 @@ impl Parts<'_> {
             ),
             (
                 "BridgeFunction".to_owned(),
-                handler(move |_| async move {
-                    Err::<aws_lambda_events::event::sqs::SqsBatchResponse, _>(anyhow::anyhow!("no agent listens on HTTPS yet"))
+                handler(move |event| {
+                    let (handles, clock) = (bridge.clone(), g.clone());
+                    async move {
+                        let (now_ms, reached) = (|| clock.now_ms(), sleeps(&clock));
+                        let clock = channel::clock::Clock::new(&now_ms, &reached);
+                        Ok::<_, anyhow::Error>(bridge::handle(&handles, event, clock, None).await)
+                    }
                 }),
             ),
             (
@@ -832,11 +852,7 @@ impl Parts<'_> {
                 handler(move |event| {
                     let (handles, clock) = (templates.clone(), d.clone());
                     async move {
-                        let now_ms = || clock.now_ms();
-                        let reached = |at_ms| {
-                            let clock = clock.clone();
-                            async move { clock.until(at_ms).await }.boxed_local()
-                        };
+                        let (now_ms, reached) = (|| clock.now_ms(), sleeps(&clock));
                         let clock = channel::clock::Clock::new(&now_ms, &reached);
                         Ok::<_, anyhow::Error>(templates::handle(&handles, event, clock, None).await)
                     }
@@ -844,6 +860,15 @@ impl Parts<'_> {
             ),
         ]);
         Mappings::new(self.engine, self.template, handlers)
+    }
+}
+
+/// How functions sleep by this clock.
+fn sleeps(clock: &Clock) -> impl Fn(i64) -> LocalBoxFuture<'static, ()> {
+    let clock = clock.clone();
+    move |at_ms| {
+        let clock = clock.clone();
+        async move { clock.until(at_ms).await }.boxed_local()
     }
 }
 
@@ -940,8 +965,13 @@ pub fn counts() -> Counts {
 }
 
 /// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
-/// was asked), what was leased, who claimed, and what is sealed under a fresh nonce.
-const VARIES: [&str; 26] = [
+/// was asked), what was leased, who claimed, what is sealed under a fresh nonce, and the addresses of agents on this machine.
+const VARIES: [&str; 31] = [
+    "down_since",
+    "owed_at",
+    "probed_at",
+    "up_since",
+    "url",
     "free_at_us",
     "next",
     "version",

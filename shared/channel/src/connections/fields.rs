@@ -207,26 +207,10 @@ pub(crate) async fn create_as(
     id: &ConnectionId,
     now: Timestamp,
 ) -> Result<Result<StoredConnection, Vec<FieldProblem>>, ConnectionError> {
-    let mut problems = Problems::default();
-    let name = problems.name(&draft.name);
-    let description = problems.description(&draft.description);
-    let app = problems.app(&draft.app);
-    let app_secret = problems.secret(Field::AppSecret, draft.app_secret.as_ref());
-    let access_token = problems.secret(Field::AccessToken, draft.access_token.as_ref());
-    let numbers = problems.numbers(&draft.numbers);
-    let waba = problems.waba(&draft.waba);
-    let message_days = problems.message_days(draft.message_days);
-    let file_days = problems.file_days(draft.file_days);
-    if access_token.is_none() {
-        problems.missing(Field::AccessToken, "Make one for a system user in Meta's Business settings.");
-    }
-    if app_secret.is_some() && draft.app.trim().is_empty() {
-        problems.missing(Field::App, "Enter the App ID that the App secret belongs to.");
-    }
-    let (Some(access_token), Some(waba)) = (access_token, waba) else { return Ok(Err(problems.0)) };
-    if !problems.0.is_empty() {
-        return Ok(Err(problems.0));
-    }
+    let LookedAt { name, description, app, app_secret, access_token, numbers, waba, message_days, file_days } = match looked_at(draft) {
+        Ok(it) => it,
+        Err(problems) => return Ok(Err(problems)),
+    };
     let connection = Connection {
         id: id.clone(),
         tenant: draft.tenant.clone(),
@@ -258,6 +242,50 @@ pub(crate) async fn create_as(
     }
     store.log(id, now, "Created. Start it to have it checked with Meta.").await?;
     Ok(Ok(stored))
+}
+
+/// What of a draft cannot be so.
+#[must_use]
+pub fn check(draft: &ConnectionDraft) -> Vec<FieldProblem> {
+    looked_at(draft).err().unwrap_or_default()
+}
+
+/// A draft that was looked at, and can be.
+struct LookedAt<'a> {
+    name: String,
+    description: String,
+    app: Option<AppId>,
+    app_secret: Option<&'a Secret>,
+    access_token: &'a Secret,
+    numbers: Vec<NumberId>,
+    waba: WabaId,
+    message_days: Option<u16>,
+    file_days: Option<u16>,
+}
+
+fn looked_at(draft: &ConnectionDraft) -> Result<LookedAt<'_>, Vec<FieldProblem>> {
+    let mut problems = Problems::default();
+    let name = problems.name(&draft.name);
+    let description = problems.description(&draft.description);
+    let app = problems.app(&draft.app);
+    let app_secret = problems.secret(Field::AppSecret, draft.app_secret.as_ref());
+    let access_token = problems.secret(Field::AccessToken, draft.access_token.as_ref());
+    let numbers = problems.numbers(&draft.numbers);
+    let waba = problems.waba(&draft.waba);
+    let message_days = problems.message_days(draft.message_days);
+    let file_days = problems.file_days(draft.file_days);
+    if access_token.is_none() {
+        problems.missing(Field::AccessToken, "Make one for a system user in Meta's Business settings.");
+    }
+    if app_secret.is_some() && draft.app.trim().is_empty() {
+        problems.missing(Field::App, "Enter the App ID that the App secret belongs to.");
+    }
+    match (access_token, waba) {
+        (Some(access_token), Some(waba)) if problems.0.is_empty() => {
+            Ok(LookedAt { name, description, app, app_secret, access_token, numbers, waba, message_days, file_days })
+        }
+        _ => Err(problems.0),
+    }
 }
 
 /// A tenant's connection, unless it was deleted.

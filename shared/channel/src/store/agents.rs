@@ -2,9 +2,10 @@
 
 use domain::connection::Connection;
 use domain::ids::{AgentId, ConnectionId};
-use serde::Deserialize;
+use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::config::{Attachment, NumberItem};
+use super::config::{Attachment, DownBecause, NumberItem};
 use super::dynamo::{Range, Read, Update, Versioned, Write};
 use super::keys::{self, Table};
 use super::{Slice, Store, StoreError};
@@ -60,17 +61,31 @@ impl Store {
         self.dynamo.transact(writes).await
     }
 
-    /// Writes an agent with Inbound, on the connection and on each number that it holds, in one transaction. False if another agent has
-    /// Inbound, or if the numbers have moved: then nothing is written.
+    /// Writes an agent as it is attached from now on, where `before` is how it is, in one transaction with the Inbound that it gets or gives
+    /// up, on the connection and on each number that it holds. False if another agent has Inbound, or if any of it has moved: then nothing is
+    /// written.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn attach_with_inbound(&self, connection: &Connection, agent: &AgentId) -> Result<bool, StoreError> {
+    pub async fn attach(&self, connection: &Connection, next: &Attachment, before: Option<&Attachment>) -> Result<bool, StoreError> {
+        let own = Write::Update { key: keys::attachment(&connection.id, &next.agent), update: attached(next, before)? };
+        match next.inbound {
+            true => self.with_inbound(connection, &next.agent, own).await,
+            false => self.without_inbound(connection, &next.agent, own).await,
+        }
+    }
+
+    /// Takes an agent off a connection, with the Inbound that it had. False if that has moved: then nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn detach(&self, connection: &Connection, agent: &AgentId) -> Result<bool, StoreError> {
+        self.without_inbound(connection, agent, Write::Delete { key: keys::attachment(&connection.id, agent) }).await
+    }
+
+    async fn with_inbound(&self, connection: &Connection, agent: &AgentId, own: Write) -> Result<bool, StoreError> {
         let taken = Update::of_any().set("agent", agent)?.when_absent_or("agent", agent)?;
-        let mut writes = vec![
-            Write::Update { key: keys::attachment(&connection.id, agent), update: attached(connection, agent, true)? },
-            Write::Update { key: keys::inbound_agent(&connection.id), update: taken },
-        ];
+        let mut writes = vec![own, Write::Update { key: keys::inbound_agent(&connection.id), update: taken }];
         for it in self.numbers_held(connection).await? {
             let update = Update::existing().set("agent", agent)?.when("connection", &connection.id)?;
             writes.push(Write::Update { key: keys::number(&it.id), update });
@@ -78,15 +93,8 @@ impl Store {
         self.dynamo.transact(writes).await
     }
 
-    /// Writes an agent without Inbound, or takes it off, in one transaction with the Inbound that it had. False if that has moved: then
-    /// nothing is written.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn attach_without_inbound(&self, connection: &Connection, agent: &AgentId, stays: bool) -> Result<bool, StoreError> {
-        let key = keys::attachment(&connection.id, agent);
-        let mut writes =
-            vec![if stays { Write::Update { key, update: attached(connection, agent, false)? } } else { Write::Delete { key } }];
+    async fn without_inbound(&self, connection: &Connection, agent: &AgentId, own: Write) -> Result<bool, StoreError> {
+        let mut writes = vec![own];
         if self.inbound_agent(&connection.id).await?.as_ref() == Some(agent) {
             let update = Update::existing().remove("agent").when("agent", agent)?;
             writes.push(Write::Update { key: keys::inbound_agent(&connection.id), update });
@@ -96,6 +104,74 @@ impl Store {
             writes.push(Write::Update { key: keys::number(&it.id), update });
         }
         self.dynamo.transact(writes).await
+    }
+
+    /// An agent's endpoint has failed once more, while it is at this address and not known to be down. How the agent is attached then; nothing
+    /// if that is so no more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_failed(&self, of: &Attachment, url: &str) -> Result<Option<Attachment>, StoreError> {
+        self.endpoint(of, Update::existing().add("failures", 1).when("endpoint.url", &url)?.when_absent("down_since")).await
+    }
+
+    /// An agent's endpoint takes turns: its failures are forgotten, while it is at this address and not known to be down.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_took(&self, of: &Attachment, url: &str) -> Result<Option<Attachment>, StoreError> {
+        self.endpoint(of, Update::existing().remove("failures").when("endpoint.url", &url)?.when_absent("down_since")).await
+    }
+
+    /// An agent's endpoint at this address is down since `at`, if it was not before, and that is to be told.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_down(
+        &self,
+        of: &Attachment,
+        url: &str,
+        because: &DownBecause,
+        at: Timestamp,
+    ) -> Result<Option<Attachment>, StoreError> {
+        let update = Update::existing().set("down_since", &at)?.set("down_because", because)?.set_first("failures", &1)?;
+        self.endpoint(of, update.when("endpoint.url", &url)?.when_absent("down_since")).await
+    }
+
+    /// It is told that an agent's endpoint is down since then.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_down_told(&self, of: &Attachment, since: Timestamp) -> Result<Option<Attachment>, StoreError> {
+        self.endpoint(of, Update::existing().remove("failures").when("down_since", &since)?).await
+    }
+
+    /// An agent's endpoint that is down since then is asked whether it answers again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_probed(&self, of: &Attachment, since: Timestamp, at: Timestamp) -> Result<Option<Attachment>, StoreError> {
+        self.endpoint(of, Update::existing().set("probed_at", &at)?.when("down_since", &since)?).await
+    }
+
+    /// An agent's endpoint that was down since then answers again, since `at` if that was not known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_up(&self, of: &Attachment, since: Timestamp, at: Timestamp) -> Result<Option<Attachment>, StoreError> {
+        self.endpoint(of, Update::existing().set_first("up_since", &at)?.when("down_since", &since)?).await
+    }
+
+    /// It is told that an agent's endpoint answers again: from now on it takes turns.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_up_told(&self, of: &Attachment, since: Timestamp) -> Result<Option<Attachment>, StoreError> {
+        self.endpoint(of, forgotten(Update::existing()).when("down_since", &since)?).await
+    }
+
+    async fn endpoint(&self, of: &Attachment, update: Update) -> Result<Option<Attachment>, StoreError> {
+        Ok(self.dynamo.update(&keys::attachment(&of.connection, &of.agent), update).await?.ok())
     }
 
     /// The connection's numbers, as far as it has claimed them.
@@ -111,7 +187,31 @@ impl Store {
     }
 }
 
-/// What else is set of the agent stays.
-fn attached(connection: &Connection, agent: &AgentId, inbound: bool) -> Result<Update, StoreError> {
-    Update::of_any().set("connection", &connection.id)?.set("agent", agent)?.set("inbound", &inbound)
+/// Only if its endpoints are as they were. How one stands that is replaced says nothing of the next.
+fn attached(next: &Attachment, before: Option<&Attachment>) -> Result<Update, StoreError> {
+    let update = Update::of_any().set("connection", &next.connection)?.set("agent", &next.agent)?.set("inbound", &next.inbound)?;
+    let update = changed(update, "endpoint", before.and_then(|it| it.endpoint.as_ref()), next.endpoint.as_ref())?;
+    let update = changed(update, "speech_to_text", before.and_then(|it| it.speech_to_text.as_ref()), next.speech_to_text.as_ref())?;
+    let update = match next.quiet_ms {
+        0 => update.remove("quiet_ms"),
+        it => update.set("quiet_ms", &it)?,
+    };
+    let url = |it: &Attachment| it.endpoint.as_ref().map(|it| it.url.clone());
+    Ok(if before.and_then(url) == url(next) { update } else { forgotten(update) })
+}
+
+fn changed<T: Serialize>(update: Update, name: &str, before: Option<&T>, next: Option<&T>) -> Result<Update, StoreError> {
+    let update = match before {
+        Some(it) => update.when(name, it)?,
+        None => update.when_absent(name),
+    };
+    match next {
+        Some(it) => update.set(name, it),
+        None => Ok(update.remove(name)),
+    }
+}
+
+/// What was noted of how an endpoint stands.
+fn forgotten(update: Update) -> Update {
+    update.remove("failures").remove("down_since").remove("down_because").remove("probed_at").remove("up_since")
 }

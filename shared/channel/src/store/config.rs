@@ -216,12 +216,21 @@ pub struct Attachment {
     /// For how long it is waited whether the customer goes on writing, in milliseconds; 0: not at all.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub quiet_ms: u16,
-    /// How often its endpoint has failed since it last took a turn.
+    /// How often its endpoint has failed since it last took a turn; none once it is down and that is told.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u16,
     /// Since when its endpoint is down: its turns are owed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_since: Option<Timestamp>,
+    /// Why it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_because: Option<DownBecause>,
+    /// When its endpoint was last asked whether it answers again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probed_at: Option<Timestamp>,
+    /// Since when it answers again, until that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_since: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -233,7 +242,19 @@ impl Attachment {
     /// An agent on a connection, without more.
     #[must_use]
     pub fn new(connection: ConnectionId, agent: AgentId, inbound: bool) -> Self {
-        Self { connection, agent, inbound, endpoint: None, speech_to_text: None, quiet_ms: 0, failures: 0, down_since: None }
+        Self {
+            connection,
+            agent,
+            inbound,
+            endpoint: None,
+            speech_to_text: None,
+            quiet_ms: 0,
+            failures: 0,
+            down_since: None,
+            down_because: None,
+            probed_at: None,
+            up_since: None,
+        }
     }
 
     /// The agent, as far as the way of a message to it goes.
@@ -241,6 +262,15 @@ impl Attachment {
     pub fn listener(&self) -> Listener {
         Listener { agent: self.agent.clone(), over_https: self.endpoint.is_some(), gathers: self.quiet_ms > 0 }
     }
+}
+
+/// Why an agent's endpoint is down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownBecause {
+    /// What it failed with last.
+    pub code: String,
+    /// The same, as a person is told: `it answers with 500`.
+    pub why: String,
 }
 
 /// Where an agent listens on HTTPS.

@@ -156,6 +156,12 @@ impl Update {
         self
     }
 
+    /// Only if the attribute is not there.
+    pub(crate) fn when_absent(mut self, name: &str) -> Self {
+        self.conditions.push(UpdateCondition::Absent(path(name)));
+        self
+    }
+
     /// Only if the attribute is one of these numbers, both included.
     pub(crate) fn when_between(mut self, name: &str, from: i64, to: i64) -> Self {
         self.conditions.push(UpdateCondition::Between(path(name), number(from), number(to)));

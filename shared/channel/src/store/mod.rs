@@ -21,7 +21,8 @@ mod templates;
 pub use checks::{Callback, Checked, CheckedNumber, CheckedSubject, Verdict};
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{
-    App, AppOwner, Attachment, Changed, Endpoint, LogLine, NumberItem, STANDARD_THROUGHPUT, SpeechToText, StoredConnection, can_send_as,
+    App, AppOwner, Attachment, Changed, DownBecause, Endpoint, LogLine, NumberItem, STANDARD_THROUGHPUT, SpeechToText, StoredConnection,
+    can_send_as,
 };
 pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
