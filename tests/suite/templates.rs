@@ -282,6 +282,7 @@ fn careless_face(made: &[Value], is_named: bool, header: Option<&HeaderValue>, b
     let file = |it: &Source| match it {
         Source::Id(id) => json!({ "id": id }),
         Source::Link(link) => json!({ "link": link }),
+        Source::File(_) | Source::Content { .. } => unreachable!("a template takes neither"),
     };
     if let Some(header) = header {
         let parameter = match header {

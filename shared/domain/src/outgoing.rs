@@ -8,7 +8,7 @@ use crate::ids::Wamid;
 /// Longest text that Meta takes, in characters: <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/text-messages>.
 pub const TEXT_LIMIT: usize = 4_096;
 
-/// A file to send: one that Meta holds, or a link that Meta fetches.
+/// A file to send: one that Meta holds, a link that Meta fetches, or one of ours, which is taken to Meta before it is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -16,6 +16,32 @@ pub enum Source {
     Id(String),
     /// A public https address.
     Link(String),
+    /// The key of a file that lies here under the sender's own connection: one that was uploaded to be sent, or that a customer sent.
+    File(String),
+    /// A small file itself: at most 512 KiB.
+    Content {
+        /// Its bytes, in base64.
+        base64: String,
+        /// MIME type.
+        mime_type: String,
+    },
+}
+
+/// What a file is sent as: each takes other types and sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A picture.
+    Image,
+    /// A film.
+    Video,
+    /// Sound.
+    Audio,
+    /// Sound that plays as a voice message.
+    Voice,
+    /// A document.
+    Document,
+    /// A sticker.
+    Sticker,
 }
 
 impl Source {
@@ -25,6 +51,8 @@ impl Source {
         match self {
             Self::Id(id) => id.trim().is_empty().then_some("is an empty id; upload the file first"),
             Self::Link(link) => (!is_web_address(link, &["https://"])).then_some("is no https link; give one that anybody can open"),
+            Self::File(key) => key.trim().is_empty().then_some("is an empty key; upload the file first"),
+            Self::Content { base64, .. } => base64.is_empty().then_some("is an empty file; give its bytes in base64"),
         }
     }
 }
@@ -85,6 +113,19 @@ pub enum Header {
     Video(Source),
     /// A document.
     Document(Source),
+}
+
+impl Header {
+    /// The file in it, and what it is sent as.
+    #[must_use]
+    pub fn file(&self) -> Option<(FileKind, &Source)> {
+        match self {
+            Self::Text(_) => None,
+            Self::Image(source) => Some((FileKind::Image, source)),
+            Self::Video(source) => Some((FileKind::Video, source)),
+            Self::Document(source) => Some((FileKind::Document, source)),
+        }
+    }
 }
 
 /// What an interactive message asks of the customer.
@@ -241,6 +282,37 @@ impl Outgoing {
         }
     }
 
+    /// The file in it, and what it is sent as.
+    #[must_use]
+    pub fn file(&self) -> Option<(FileKind, &Source)> {
+        match self {
+            Self::Image { source, .. } => Some((FileKind::Image, source)),
+            Self::Video { source, .. } => Some((FileKind::Video, source)),
+            Self::Audio { source, voice } => Some((if *voice { FileKind::Voice } else { FileKind::Audio }, source)),
+            Self::Document { source, .. } => Some((FileKind::Document, source)),
+            Self::Sticker { source } => Some((FileKind::Sticker, source)),
+            Self::Interactive { header, .. } => header.as_ref().and_then(Header::file),
+            Self::Text { .. } | Self::Reaction { .. } | Self::Contacts { .. } | Self::Location { .. } => None,
+        }
+    }
+
+    /// The same with its file from elsewhere.
+    #[must_use]
+    pub fn with_source(mut self, from: Source) -> Self {
+        match &mut self {
+            Self::Image { source, .. }
+            | Self::Video { source, .. }
+            | Self::Audio { source, .. }
+            | Self::Document { source, .. }
+            | Self::Sticker { source }
+            | Self::Interactive { header: Some(Header::Image(source) | Header::Video(source) | Header::Document(source)), .. } => {
+                *source = from
+            }
+            Self::Text { .. } | Self::Reaction { .. } | Self::Interactive { .. } | Self::Contacts { .. } | Self::Location { .. } => {}
+        }
+        self
+    }
+
     /// The messages in which this goes out: a text longer than Meta takes is split at sensible places, everything else is one message.
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
@@ -297,6 +369,50 @@ mod tests {
         assert_eq!(split(&text, 40), ["a".repeat(30), "b".repeat(30)]);
         assert_eq!(split("One sentence. And another one here", 25), ["One sentence.", "And another one here"]);
         assert_eq!(split(&"x".repeat(10), 4), ["xxxx", "xxxx", "xx"]);
+    }
+
+    #[test]
+    fn a_file_is_found_wherever_it_stands_and_taken_from_elsewhere() {
+        let link = || Source::Link("https://example.com/a".to_owned());
+        let headed = |header| Outgoing::Interactive {
+            header: Some(header),
+            body: "Which?".to_owned(),
+            footer: None,
+            action: Action::Buttons { buttons: Vec::new() },
+        };
+        for (content, kind) in [
+            (Outgoing::Image { source: link(), caption: None }, Some(FileKind::Image)),
+            (Outgoing::Video { source: link(), caption: None }, Some(FileKind::Video)),
+            (Outgoing::Audio { source: link(), voice: false }, Some(FileKind::Audio)),
+            (Outgoing::Audio { source: link(), voice: true }, Some(FileKind::Voice)),
+            (Outgoing::Document { source: link(), caption: None, filename: None }, Some(FileKind::Document)),
+            (Outgoing::Sticker { source: link() }, Some(FileKind::Sticker)),
+            (headed(Header::Image(link())), Some(FileKind::Image)),
+            (headed(Header::Video(link())), Some(FileKind::Video)),
+            (headed(Header::Document(link())), Some(FileKind::Document)),
+            (headed(Header::Text("Hours".to_owned())), None),
+            (Outgoing::Text { text: "hello".to_owned(), preview_url: false }, None),
+        ] {
+            let (here, there) = (link(), Source::Id("1".to_owned()));
+            assert_eq!(content.file(), kind.map(|it| (it, &here)), "{content:?}");
+            let moved = content.clone().with_source(there.clone());
+            assert_eq!(moved.file(), kind.map(|it| (it, &there)), "{content:?}");
+            assert_eq!(moved.with_source(link()), content, "nothing else has changed");
+        }
+    }
+
+    #[test]
+    fn a_source_is_one_member_of_json() {
+        let content = Source::Content { base64: "QQ==".to_owned(), mime_type: "image/png".to_owned() };
+        for (source, json) in [
+            (Source::Id("1".to_owned()), r#"{"id":"1"}"#),
+            (Source::Link("https://example.com/a".to_owned()), r#"{"link":"https://example.com/a"}"#),
+            (Source::File("main/uploads/20000/a".to_owned()), r#"{"file":"main/uploads/20000/a"}"#),
+            (content, r#"{"content":{"base64":"QQ==","mime_type":"image/png"}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&source).expect("it has text keys only"), json);
+            assert_eq!(serde_json::from_str::<Source>(json).expect("it reads back"), source);
+        }
     }
 
     proptest! {

@@ -3,12 +3,16 @@
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages>
 //! This file must not know whether a message may be sent, or how it travels.
 
+pub mod files;
+
 use std::collections::HashSet;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use domain::customer::{Bsuid, Customer, Phone};
 use domain::ids::Wamid;
-use domain::outgoing::{Action, Header, Outgoing, ReplyButton, Section, Source, is_degrees, is_web_address};
+use domain::outgoing::{Action, FileKind, Header, Outgoing, ReplyButton, Section, Source, is_degrees, is_web_address};
 use serde_json::{Value, json};
 
 /// Longest `biz_opaque_callback_data`, in characters.
@@ -128,6 +132,8 @@ pub(crate) fn file(source: &Source) -> Value {
     match source {
         Source::Id(id) => json!({ "id": id }),
         Source::Link(link) => json!({ "link": link }),
+        // Ours has an id of Meta's by the time it is sent; without one Meta says what is missing.
+        Source::File(_) | Source::Content { .. } => json!({}),
     }
 }
 
@@ -204,15 +210,17 @@ impl fmt::Display for Problem {
 /// Every [`Problem`] that there is.
 pub fn check(content: &Outgoing) -> Result<(), Vec<Problem>> {
     let mut problems = Problems(Vec::new());
+    if let Some((kind, source)) = content.file() {
+        let member = if matches!(content, Outgoing::Interactive { .. }) { "header" } else { "source" };
+        problems.file(member, kind, source);
+    }
     match content {
         Outgoing::Text { text, .. } => problems.unless(!text.trim().is_empty(), "text", "is empty; write something"),
-        Outgoing::Image { source, caption } | Outgoing::Video { source, caption } => {
-            problems.file("source", source);
+        Outgoing::Image { caption, .. } | Outgoing::Video { caption, .. } => {
             problems.optional("caption", caption.as_deref(), CAPTION_LIMIT);
         }
-        Outgoing::Audio { source, .. } | Outgoing::Sticker { source } => problems.file("source", source),
-        Outgoing::Document { source, caption, filename } => {
-            problems.file("source", source);
+        Outgoing::Audio { .. } | Outgoing::Sticker { .. } => {}
+        Outgoing::Document { caption, filename, .. } => {
             problems.optional("caption", caption.as_deref(), CAPTION_LIMIT);
             problems.unless(filename.as_deref() != Some(""), "filename", "is empty; leave it out");
         }
@@ -275,9 +283,31 @@ impl Problems {
         }
     }
 
-    fn file(&mut self, member: &str, source: &Source) {
-        if let Some(advice) = source.problem() {
-            self.push(member, advice);
+    fn file(&mut self, member: &str, kind: FileKind, source: &Source) {
+        match (source.problem(), source) {
+            (Some(advice), _) => self.push(member, advice),
+            (None, Source::Content { base64, mime_type }) => self.content(member, kind, base64, mime_type),
+            // What lies elsewhere is looked at where it lies.
+            (None, Source::Id(_) | Source::Link(_) | Source::File(_)) => {}
+        }
+    }
+
+    fn content(&mut self, member: &str, kind: FileKind, base64: &str, mime_type: &str) {
+        let too_large = format!("has more than {} bytes; upload the file, and give its key", files::CONTENT_LIMIT);
+        // Four characters are three bytes: what is far too long is not decoded.
+        if base64.len() > files::CONTENT_LIMIT / 3 * 4 + 4 {
+            return self.push(member, too_large);
+        }
+        let Ok(bytes) = STANDARD.decode(base64) else {
+            return self.push(member, "is no base64; give the file's bytes in base64, with its padding");
+        };
+        if bytes.len() > files::CONTENT_LIMIT {
+            return self.push(member, too_large);
+        }
+        let size = bytes.len() as u64;
+        let misfit = files::check_file(kind, mime_type, size).and_then(|()| files::check_inside(kind, mime_type, size, &bytes)).err();
+        if let Some(misfit) = misfit {
+            self.push(member, misfit.advice());
         }
     }
 
@@ -309,8 +339,7 @@ impl Problems {
             Some(Header::Image(_) | Header::Video(_) | Header::Document(_)) if is_list => {
                 self.push("header", "is a file; a list can have a line of text only");
             }
-            Some(Header::Image(source) | Header::Video(source) | Header::Document(source)) => self.file("header", source),
-            None => {}
+            Some(Header::Image(_) | Header::Video(_) | Header::Document(_)) | None => {}
         }
         self.action(action);
     }
@@ -565,6 +594,42 @@ mod tests {
         for (good, bad, problem) in pairs {
             assert_eq!(problems(&good), Vec::<String>::new(), "{problem}");
             assert_eq!(problems(&bad).first().map(String::as_str), Some(problem));
+        }
+    }
+
+    #[test]
+    fn a_file_that_comes_along_is_looked_at_whole() {
+        let content = |mime_type: &str, base64: String| Source::Content { base64, mime_type: mime_type.to_owned() };
+        let of = |length: usize| STANDARD.encode(vec![b'a'; length]);
+        let image = |source| Outgoing::Image { source, caption: None };
+        let document = |length| Outgoing::Document { source: content("text/plain", of(length)), caption: None, filename: None };
+        let voice = |bytes: &[u8]| Outgoing::Audio { source: content("audio/ogg", STANDARD.encode(bytes)), voice: true };
+        let opus = [b"OggS".as_slice(), &[0; 24], b"OpusHead"].concat();
+        let picture_head =
+            interactive(Some(Header::Image(content("image/gif", of(1)))), "?", None, Action::Buttons { buttons: vec![button("a", "A")] });
+        let too_large = "source: has more than 524288 bytes; upload the file, and give its key";
+        let no_picture = "is of no type that can be sent as a picture; give one of image/jpeg, image/png";
+        for (content, expected) in [
+            (image(content("image/png", of(1))), None),
+            (document(files::CONTENT_LIMIT), None),
+            (voice(&opus), None),
+            (image(content("image/png", String::new())), Some("source: is an empty file; give its bytes in base64".to_owned())),
+            (
+                image(content("image/png", "no base64".to_owned())),
+                Some("source: is no base64; give the file's bytes in base64, with its padding".to_owned()),
+            ),
+            (document(files::CONTENT_LIMIT + 1), Some(too_large.to_owned())),
+            (document(2 * files::CONTENT_LIMIT), Some(too_large.to_owned())),
+            (image(content("image/gif", of(1))), Some(format!("source: {no_picture}"))),
+            (picture_head, Some(format!("header: {no_picture}"))),
+            (
+                voice(b"OggS and something else that is no opus"),
+                Some("source: is no Opus in Ogg, the only sound in Ogg that WhatsApp plays; convert it".to_owned()),
+            ),
+            (image(Source::File(" ".to_owned())), Some("source: is an empty key; upload the file first".to_owned())),
+            (image(Source::File("main/uploads/20000/a".to_owned())), None),
+        ] {
+            assert_eq!(problems(&content), expected.into_iter().collect::<Vec<_>>());
         }
     }
 

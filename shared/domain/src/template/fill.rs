@@ -419,7 +419,11 @@ impl Filling<'_> {
     }
 
     fn file(&mut self, place: &Place, source: &Source) -> Option<Source> {
-        match source.problem() {
+        let problem = source.problem().or(match source {
+            Source::File(_) | Source::Content { .. } => Some("is a file of ours; a template takes an id of Meta's or a link"),
+            Source::Id(_) | Source::Link(_) => None,
+        });
+        match problem {
             Some(advice) => {
                 self.problem(place.clone(), INVALID, advice);
                 None

@@ -282,6 +282,11 @@ fn a_media_header_takes_what_it_shows() {
         (image(), of_header(HeaderValue::Video(link("https://example.org/a.mp4"))), &["132012 header: is of another kind; give an image"]),
         (image(), of_header(HeaderValue::Image(link("http://a"))), &["131009 header: is no https link; give one that anybody can open"]),
         (image(), of_header(HeaderValue::Image(Source::Id(" ".into()))), &["131009 header: is an empty id; upload the file first"]),
+        (
+            image(),
+            of_header(HeaderValue::Image(Source::File("main/uploads/1/a".into()))),
+            &["131009 header: is a file of ours; a template takes an id of Meta's or a link"],
+        ),
         (document(), of_header(document_value("receta.pdf")), &[]),
         (document(), of_header(document_value("")), &["131009 header: has an empty filename; leave that out"]),
         (place(), of_header(location("19.4326", "-99.1332", "Clínica Sur")), &[]),
