@@ -168,6 +168,8 @@ struct Own {
     conversation: String,
     at: String,
     message: String,
+    /// The customer's message that has a file.
+    with_file: (String, String),
 }
 
 impl Own {
@@ -177,8 +179,25 @@ impl Own {
         let conversation = world.conversation(ANA).await.id.to_string();
         let (_, page) = world.api("GET", &format!("/v1/conversations/{conversation}/messages"), None).await;
         let key = page["items"][0]["id"].as_str().expect("a message").to_owned();
-        let mut parts = key.splitn(3, '/').skip(1).map(str::to_owned);
-        Self { conversation, at: parts.next().expect("a time"), message: parts.next().expect("an id") }
+        let parts = |key: &str| {
+            let mut parts = key.splitn(3, '/').skip(1).map(str::to_owned);
+            (parts.next().expect("a time"), parts.next().expect("an id"))
+        };
+        let (at, message) = parts(&key);
+        world.agent_is_silent();
+        world.writes_to(NUMBER, ANA, Inbound::Image(File::default()));
+        world.settle().await;
+        let with_file = parts(&world.turns().last().expect("a turn").turn);
+        Self { conversation, at, message, with_file }
+    }
+
+    /// The same, of a message with a file, where an operation is about files.
+    fn named_for(&self, operation: &Operation, parameter: &str) -> String {
+        match parameter {
+            "at" if operation.path.ends_with("/media") => self.with_file.0.clone(),
+            "message" if operation.path.ends_with("/media") => self.with_file.1.clone(),
+            other => self.named(other),
+        }
     }
 
     fn named(&self, parameter: &str) -> String {
@@ -203,6 +222,7 @@ impl Own {
         let body = match id {
             "createConnection" => json!({ "name": "Shop", "access_token": "EAAG0000000000", "business_account_id": "300000000000009" }),
             "editConnection" => json!({ "description": "of the shop" }),
+            "makeUpload" => json!({ "content_type": "application/pdf", "size": 20481 }),
             "attachAgent" => json!({ "agent": "example" }),
             "changeAgent" => json!({ "inbound": true, "quiet_ms": 500, "delivery": { "https": { "url": "https://agent.example/turns" } } }),
             "startConversation" => {
@@ -233,7 +253,7 @@ impl Own {
 
 async fn ask(world: &World, tenant: &str, own: &Own, it: &Operation) -> Answer {
     let (query, body) = Own::asked(it);
-    let path = format!("{}{query}", it.at(|name| own.named(name)));
+    let path = format!("{}{query}", it.at(|name| own.named_for(it, name)));
     let tagged = if it.path.ends_with("/contact") { it.at(|name| own.named(name)) } else { "/v1/connections/demo".to_owned() };
     let version = world.api_of("demo", "GET", &tagged, &[], None).await.headers["etag"].to_str().expect("text").to_owned();
     let key = format!("{}-{}", it.path, it.method);

@@ -247,6 +247,7 @@ fn a_function_is_given_exactly_the_variables_that_it_asks_for() {
     let functions = [
         ("WebhookFunction", asked(|it| webhook::Config::read(it).map(drop))),
         ("InboundFunction", asked(|it| inbound::Config::read(it).map(drop))),
+        ("BridgeFunction", asked(|it| bridge::Config::read(it).map(drop))),
         ("MediaFunction", asked(|it| media::Config::read(it).map(drop))),
         ("RepliesFunction", asked(|it| replies::Config::read(it).map(drop))),
         ("TemplatesFunction", asked(|it| templates::Config::read(it).map(drop))),

@@ -10,6 +10,7 @@ mod contacts;
 mod conversations;
 mod document;
 mod fields;
+mod files;
 mod health;
 mod idempotency;
 mod issuer;
@@ -30,6 +31,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
+use channel::blobs::Blobs;
 use channel::queues::{Queue, Queues};
 use channel::signup::ServerApp;
 use channel::store::Store;
@@ -63,6 +65,7 @@ pub struct Config {
     webhook_url: String,
     server_app: Option<ServerApp>,
     access: Access,
+    bucket: String,
     allow_loopback: bool,
 }
 
@@ -73,13 +76,14 @@ impl Config {
     /// Every variable that is missing or malformed, together.
     pub fn read(mut environment: Environment) -> Result<Self, Misconfigured> {
         let tables = environment.tables();
-        let sends = [Queue::Replies, Queue::TemplateSends, Queue::Probes, Queue::Events];
+        let sends = [Queue::Replies, Queue::TemplateSends, Queue::Media, Queue::Probes, Queue::Events];
         let installation = environment.installation(tables, None, &sends);
         let vault = environment.vault();
         let graph = environment.graph();
         let webhook_url = environment.required("WEBHOOK_URL");
         let server_app = environment.server_app();
         let access = access(&mut environment);
+        let bucket = environment.bucket();
         let allow_loopback = environment.web().allow_loopback;
         environment.finish(|| {
             Some(Self {
@@ -89,6 +93,7 @@ impl Config {
                 webhook_url: webhook_url?,
                 server_app: server_app?,
                 access: access?,
+                bucket: bucket?,
                 allow_loopback,
             })
         })
@@ -121,6 +126,7 @@ fn access(environment: &mut Environment) -> Option<Access> {
 pub struct Handles {
     store: Store,
     queues: Queues,
+    blobs: Blobs,
     vault: Vault,
     meta: Meta,
     access: Access,
@@ -151,13 +157,14 @@ impl Handles {
             server_app: config.server_app,
         };
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self { allow_loopback: config.allow_loopback, ..Self::over(store, queues, vault, meta, config.access) })
+        let blobs = Blobs::new(aws.s3(), config.bucket);
+        Ok(Self { allow_loopback: config.allow_loopback, ..Self::over((store, queues, blobs), vault, meta, config.access) })
     }
 
-    /// Over a store, queues, a vault, Meta, and what callers prove themselves by.
+    /// Over a store, queues, a bucket, a vault, Meta, and what callers prove themselves by.
     #[must_use]
-    pub fn over(store: Store, queues: Queues, vault: Vault, meta: Meta, access: Access) -> Self {
-        Self { store, queues, vault, meta, access, allow_loopback: false }
+    pub fn over((store, queues, blobs): (Store, Queues, Blobs), vault: Vault, meta: Meta, access: Access) -> Self {
+        Self { store, queues, blobs, vault, meta, access, allow_loopback: false }
     }
 
     /// The same, for a stack all of which is on this machine: tenants may name addresses of it.
@@ -175,6 +182,7 @@ fn api() -> Api {
     let api = agents::routes(api);
     let api = templates::routes(api);
     let api = conversations::routes(api);
+    let api = files::routes(api);
     contacts::routes(api)
 }
 

@@ -18,6 +18,7 @@ mod endings;
 mod endpoints;
 pub mod erasure;
 mod feed;
+pub mod files;
 pub mod handling;
 pub mod health;
 pub mod history;

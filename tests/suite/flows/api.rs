@@ -180,7 +180,7 @@ async fn one_agent_takes_the_turns_and_whoever_wants_to_is_told_which() {
     done(world.api("DELETE", &format!("{AGENTS}/sales"), None).await, 204);
     assert_eq!(world.api("DELETE", &format!("{AGENTS}/sales"), None).await.0, 404);
     assert_eq!(world.api("PUT", &format!("{AGENTS}/sales"), Some(json!({ "inbound": true }))).await.0, 404);
-    assert_eq!(items().await, json!([{ "agent": "example", "inbound": false }]));
+    assert_eq!(items().await, json!([shown("example", false)]));
     done(world.api("PUT", &format!("{AGENTS}/example"), Some(json!({ "inbound": true }))).await, 200);
 }
 

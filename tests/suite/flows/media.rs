@@ -1,6 +1,5 @@
 //! Customers' files: what the agent gets of them, in which order, and what it is told when there is none.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use channel::jobs::{Turn, TurnFile};
@@ -12,6 +11,7 @@ use sha2::{Digest, Sha256};
 use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, WABA, World, connection_id};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
+use crate::speech::{KEY, Recogniser, SENTENCE, holds_the_content, spoken};
 use crate::{in_each_way, in_every_way};
 
 /// A file of these words.
@@ -362,12 +362,8 @@ async fn what_meta_itself_could_not_take_is_told_as_such() {
 
 /// The agent wants several short messages as one turn.
 async fn gathers(world: &World, quiet_ms: u16) {
-    let name = |it: &str| AttributeValue::S(it.to_owned());
-    let attachment = world.dynamo.client("test").update_item().table_name(&world.template.tables["ConfigTable"].name);
-    let attachment = attachment.key("pk", name("CONNECTION#demo")).key("sk", name("AGENT#example"));
-    let set =
-        attachment.update_expression("SET quiet_ms = :it").expression_attribute_values(":it", AttributeValue::N(quiet_ms.to_string()));
-    set.send().await.expect("the store answers");
+    let (status, _) = world.api("PUT", "/v1/connections/demo/agents/example", Some(serde_json::json!({ "quiet_ms": quiet_ms }))).await;
+    assert_eq!(status, 200);
     world.sleep(6 * SECOND).await;
 }
 
@@ -420,4 +416,87 @@ async fn a_photo_among_short_messages_keeps_its_place() {
     world.writes(ANA, "see it?");
     world.pass(MINUTE).await;
     assert_eq!(world.told_of(ANA).await, ["look", "image", "do you\nsee it?"]);
+}
+
+/// Where the API has the file of a turn's message.
+fn media_path(turn: &Turn) -> String {
+    let [conversation, at, message] = turn.turn.splitn(3, '/').collect::<Vec<_>>().try_into().expect("a key");
+    format!("/v1/conversations/{conversation}/messages/{at}/{message}/media")
+}
+
+#[tokio::test]
+async fn whoever_looks_at_a_message_gets_a_fresh_link_to_its_file() {
+    let world = World::new().await;
+    let named = File { filename: Some("quote 7.pdf".to_owned()), mime_type: Some("application/pdf".to_owned()), ..file("a quote") };
+    world.writes_to(NUMBER, ANA, Inbound::Document(named));
+    world.settle().await;
+    world.writes(ANA, "do you see it?");
+    world.settle().await;
+    let turns = world.turns();
+    let (status, found) = world.api("GET", &media_path(&turns[0]), None).await;
+    assert_eq!((status, &found["filename"], &found["size"]), (200, &"quote 7.pdf".into(), &7.into()));
+    let link = TurnFile { url: found["url"].as_str().map(str::to_owned), ..TurnFile::default() };
+    assert_eq!(opened(&link).await, b"a quote");
+    assert_eq!(world.api("GET", &media_path(&turns[1]), None).await.0, 404, "a text has no file");
+    let others = world.api_of("neighbour", "GET", &media_path(&turns[0]), &[], None).await;
+    assert_eq!(others.status, 404);
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_had_is_fetched_when_somebody_wants_it() {
+    let world = World::new().await;
+    world.meta.fail_calls("whatsapp_business/attachments", None, 7);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(2 * MINUTE).await;
+    let path = media_path(&world.turns()[0]);
+    let (status, problem) = world.api("GET", &path, None).await;
+    assert_eq!((status, &problem["code"]), (409, &"media_unavailable".into()));
+    assert_eq!(world.api("POST", &path, None).await.0, 202);
+    world.settle().await;
+    assert_eq!(world.api("GET", &path, None).await.0, 200);
+    assert_eq!(world.turns().len(), 1, "nobody is told again");
+}
+
+#[tokio::test]
+async fn a_file_that_is_to_be_sent_is_uploaded_to_a_place_of_its_own() {
+    let world = World::new().await;
+    let asked = |content_type: &str, size: u64| Some(serde_json::json!({ "content_type": content_type, "size": size }));
+    let (status, made) = world.api("POST", "/v1/connections/demo/uploads", asked("application/pdf", 7)).await;
+    assert_eq!(status, 201);
+    let upload = &made["upload"];
+    let client = reqwest::Client::builder().tls_backend_preconfigured(meta::graph::tls().expect("ring")).build().expect("a client");
+    let put = client.put(upload["url"].as_str().expect("an address")).header("content-type", "application/pdf").body("a quote");
+    assert_eq!(put.send().await.expect("the bucket answers").status(), 200);
+    assert_eq!(world.s3.keys(), [made["file"].as_str().expect("a key")]);
+    for (content_type, size, field) in [("text/html", 7, "content_type"), ("image/jpeg", 6 << 20, "size"), ("application/pdf", 0, "content_type")] {
+        let (status, problem) = world.api("POST", "/v1/connections/demo/uploads", asked(content_type, size)).await;
+        assert_eq!((status, &problem["errors"][0]["field"]), (422, &field.into()), "{content_type} {problem}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_spoken_arrives_as_words() {
+    let recogniser = Recogniser::start();
+    let world = World::new().await;
+    let settings = serde_json::json!({ "speech_to_text": { "url": recogniser.url, "model": "pocketsphinx", "language": "en", "key": KEY } });
+    assert_eq!(world.api("PUT", "/v1/connections/demo/agents/example", Some(settings)).await.0, 200);
+    let note = File { base64: Some(STANDARD.encode(spoken(SENTENCE))), ..file("") };
+    world.writes_to(NUMBER, ANA, Inbound::Audio(note.clone()));
+    world.settle().await;
+    let words = world.turns()[0].transcript.clone().and_then(|it| it.text).expect("words");
+    assert!(holds_the_content(&words), "{words}");
+    assert!(last_file(&world).url.is_some(), "and the sound beside them");
+
+    let wrong = serde_json::json!({ "speech_to_text": { "url": recogniser.url, "model": "pocketsphinx", "language": "en", "key": "another" } });
+    assert_eq!(world.api("PUT", "/v1/connections/demo/agents/example", Some(wrong)).await.0, 200);
+    world.writes_to(NUMBER, ANA, Inbound::Audio(note.clone()));
+    world.settle().await;
+    let missing = world.turns()[1].transcript.clone().and_then(|it| it.missing).expect("it says why");
+    assert_eq!(missing.code, "speech_refused");
+
+    let none = serde_json::json!({ "speech_to_text": null });
+    assert_eq!(world.api("PUT", "/v1/connections/demo/agents/example", Some(none)).await.0, 200);
+    world.writes_to(NUMBER, ANA, Inbound::Audio(note));
+    world.settle().await;
+    assert_eq!(world.turns()[2].transcript, None, "without settings nothing is transcribed");
 }
