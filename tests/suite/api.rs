@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::{Access, Issuer, Scope};
 use lambda_http::{Body, http};
+use meta_sim::{File, Inbound};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, OFFER};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use channel::files::{self, FetchedAgain, FileOf};
-use channel::history;
+use channel::{history, uploads};
 use domain::time::Timestamp;
-use meta::outgoing::files::Misfit;
+use domain::refusal::Refusal;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -99,18 +99,15 @@ async fn upload(
     Body(new): Body<NewUpload>,
 ) -> Result<Created<Upload>, Problem> {
     let connection = owned(&handles, &caller.tenant, &it.connection).await?;
-    match files::upload_place(&handles.blobs, &connection.id, &new.content_type, new.size, now.0).await? {
+    match uploads::place(&handles.blobs, &connection.id, &new.content_type, new.size, now.0).await? {
         Ok(place) => {
             let headers = BTreeMap::from([("content-type", new.content_type)]);
             let upload = UploadRequest { url: place.url, method: "PUT", headers, expires_at: place.expires_at };
             Ok(Created(Upload { file: place.key, upload }))
         }
-        Err(misfit) => {
-            let (field, code) = match &misfit {
-                Misfit::Type { .. } => ("content_type", "file_type"),
-                Misfit::Size { .. } => ("size", "file_too_large"),
-            };
-            Err(Problem::invalid(vec![FieldError::new(field, code, format!("It {}.", misfit.advice()))]))
+        Err(refusal) => {
+            let field = if matches!(refusal, Refusal::FileTooLarge { .. }) { "size" } else { "content_type" };
+            Err(Problem::invalid(vec![FieldError::new(field, refusal.code(), refusal.note())]))
         }
     }
 }

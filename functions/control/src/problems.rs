@@ -155,7 +155,11 @@ impl Problem {
             | Refusal::Expired
             | Refusal::TemplateMissing
             | Refusal::TemplateNotApproved { .. }
-            | Refusal::PhoneRequired => StatusCode::CONFLICT,
+            | Refusal::PhoneRequired
+            | Refusal::FileNotYours
+            | Refusal::FileNotFound
+            | Refusal::FileTooLarge { .. }
+            | Refusal::FileType { .. } => StatusCode::CONFLICT,
         };
         let mut problem = Self::new(status, refusal.code(), "The message is not sent.").saying(refusal.note());
         if let Refusal::Invalid { problems } = refusal {

@@ -1,6 +1,9 @@
 //! `replies.fifo`: sends an agent's or a person's free-form reply if the window allows.
 
+use std::time::Duration;
+
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
+use channel::blobs::Blobs;
 use channel::counts::Counts;
 use channel::directory::Directory;
 use channel::jobs::Reply;
@@ -13,12 +16,16 @@ use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Installation, Misconfigured};
 use meta::graph::{Graph, Settings, SettingsError};
 
+/// Longest wait until Meta has taken a file: 100 MB at two a second. A crash holds the conversation up for six times the function's own time.
+const TAKEN_WITHIN: Duration = Duration::from_mins(1);
+
 /// What the function is told by its environment.
 pub struct Config {
     /// What every function is told.
     pub installation: Installation,
     vault: KeySource,
     graph: Settings,
+    bucket: String,
 }
 
 impl Config {
@@ -31,7 +38,8 @@ impl Config {
         let installation = environment.installation(tables, Some(Queue::Replies), &[Queue::Events, Queue::Probes]);
         let vault = environment.vault();
         let graph = environment.graph();
-        environment.finish(|| Some(Self { installation: installation?, vault: vault?, graph: graph? }))
+        let bucket = environment.bucket();
+        environment.finish(|| Some(Self { installation: installation?, vault: vault?, graph: graph?, bucket: bucket? }))
     }
 }
 
@@ -39,6 +47,7 @@ impl Config {
 pub struct Handles {
     store: Store,
     queues: Queues,
+    blobs: Blobs,
     directory: Directory,
     graph: Graph,
 }
@@ -50,24 +59,24 @@ impl Handles {
     /// [`SettingsError`] if the Graph API's address or version cannot be.
     pub fn new(config: Config) -> Result<Self, SettingsError> {
         let (aws, store, queues) = config.installation.connect();
-        let graph = Graph::new(&config.graph)?;
+        let graph = Graph::new(&Settings { file_timeout: TAKEN_WITHIN, ..config.graph })?;
         let vault = config.vault.vault(&aws, &store);
-        Ok(Self::over(store, queues, vault, graph))
+        Ok(Self::over((store, queues, Blobs::new(aws.s3(), config.bucket)), vault, graph))
     }
 
-    /// Over a store, queues, a vault and the Graph API.
+    /// Over a store, queues, a bucket, a vault and the Graph API.
     #[must_use]
-    pub fn over(store: Store, queues: Queues, vault: Vault, graph: Graph) -> Self {
+    pub fn over((store, queues, blobs): (Store, Queues, Blobs), vault: Vault, graph: Graph) -> Self {
         let directory = Directory::new(store.clone(), vault);
-        Self { store, queues, directory, graph }
+        Self { store, queues, blobs, directory, graph }
     }
 }
 
 /// Runs one batch. The clock is read before each part and each attempt: a send takes seconds.
 pub async fn handle(handles: &Handles, event: SqsEvent, clock: &dyn Fn() -> Timestamp, deadline: Option<Deadline<'_>>) -> SqsBatchResponse {
-    let Handles { store, queues, directory, graph } = handles;
+    let Handles { store, queues, blobs, directory, graph } = handles;
     let counts = Counts::new();
-    let replies = Replies { store, queues, directory, graph, counts: &counts, clock };
+    let replies = Replies { store, queues, blobs, directory, graph, counts: &counts, clock };
     let job = async |it: Reply, delivery: &_| Box::pin(replies.dispatch(&it, delivery)).await;
     let response = lambda::batches::each(queues, Queue::Replies, event, deadline, job).await;
     lambda::metrics::publish(&counts);

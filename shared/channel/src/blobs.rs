@@ -80,6 +80,8 @@ pub struct Head {
     pub size: u64,
     /// MIME type, as whoever put it there said.
     pub content_type: Option<String>,
+    /// S3's name of what is in it: another content has another one.
+    pub etag: Option<String>,
 }
 
 /// An object that is being read.
@@ -172,7 +174,7 @@ impl Blobs {
             Err(SdkError::ServiceError(it)) if matches!(it.err(), GetObjectError::NoSuchKey(_)) => return Ok(None),
             Err(it) => return Err(unavailable("give an object")(it.into())),
         };
-        let head = Head { size: size(got.content_length), content_type: got.content_type };
+        let head = Head { size: size(got.content_length), content_type: got.content_type, etag: got.e_tag };
         Ok(Some(Blob { head, body: got.body }))
     }
 
@@ -182,7 +184,7 @@ impl Blobs {
     /// [`BlobError`].
     pub async fn head(&self, key: &str) -> Result<Option<Head>, BlobError> {
         match self.client.head_object().bucket(&self.bucket).key(key).send().await {
-            Ok(it) => Ok(Some(Head { size: size(it.content_length), content_type: it.content_type })),
+            Ok(it) => Ok(Some(Head { size: size(it.content_length), content_type: it.content_type, etag: it.e_tag })),
             Err(SdkError::ServiceError(it)) if matches!(it.err(), HeadObjectError::NotFound(_)) => Ok(None),
             Err(it) => Err(unavailable("tell of an object")(it.into())),
         }

@@ -21,7 +21,7 @@ use crate::feed::body;
 use crate::jobs::{Probe, V1};
 use crate::queues::{Entry, Queue, Queues};
 use crate::redelivery::{Progress, Retryable};
-use crate::store::{Found, RACES, Store, StoreError, Stored, inbound_object};
+use crate::store::{Found, RACES, Store, StoreError, Stored, inbound_object, sent_object};
 
 /// The field of a probe that goes on with an erasure; its value is the conversation.
 pub const FIELD: &str = "erase";
@@ -214,8 +214,9 @@ pub async fn go_on(
         if !wiped.is_all {
             return Ok(Progress::Wait(Duration::ZERO));
         }
-        // Whether a file of theirs was kept or was about to be: where it would lie follows from its message.
-        let objects: Vec<String> = store.message_keys(part).await?.iter().map(|it| inbound_object(connection, it)).collect();
+        // Whether a file of theirs, or one that was sent to them, was kept or was about to be: where it would lie follows from its message.
+        let keys = store.message_keys(part).await?;
+        let objects: Vec<String> = keys.iter().flat_map(|it| [inbound_object(connection, it), sent_object(connection, it)]).collect();
         blobs.delete(&objects).await?;
         store.expire_part(part, at).await?;
     }

@@ -1,57 +1,21 @@
-//! Files as people and programs reach them: links to what customers sent, and places for what is to be sent.
+//! Customers' files as people and programs reach them: by fresh links.
 
 use std::time::Duration;
 
 use domain::connection::{Connection, State};
 use domain::conversation::Conversation;
-use domain::ids::{ConnectionId, MessageKey};
+use domain::ids::MessageKey;
 use domain::message::Media;
 use domain::time::Timestamp;
-use meta::outgoing::files::{Misfit, check_upload};
-use uuid::Uuid;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::jobs::{MediaTask, Missing};
 use crate::queues::{QueueError, Queues};
-use crate::store::{MessageItem, ObjectKind, StoredFile, objects_of};
+use crate::store::{MessageItem, StoredFile};
 use crate::turns::{MediaOf, have_media};
 
 /// How long a link to a file is good.
 const LINK_FOR: Duration = Duration::from_mins(15);
-/// How long there is to begin an upload.
-const UPLOAD_WITHIN: Duration = Duration::from_mins(15);
-
-/// A place for one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadPlace {
-    /// What the file is called from then on.
-    pub key: String,
-    /// Where it is put.
-    pub url: String,
-    /// Until when an upload can begin.
-    pub expires_at: Timestamp,
-}
-
-/// Makes a place for one file that is to be sent through a connection, of this type and exactly this size; inside, why Meta would not take such
-/// a one.
-///
-/// # Errors
-/// [`BlobError`].
-pub async fn upload_place(
-    blobs: &Blobs,
-    connection: &ConnectionId,
-    content_type: &str,
-    size: u64,
-    now: Timestamp,
-) -> Result<Result<UploadPlace, Misfit>, BlobError> {
-    if let Err(misfit) = check_upload(content_type, size) {
-        return Ok(Err(misfit));
-    }
-    let key = format!("{}{}", objects_of(connection, ObjectKind::Uploads, now), Uuid::new_v4());
-    let url = blobs.upload_link(&key, content_type, size, UPLOAD_WITHIN).await?;
-    Ok(Ok(UploadPlace { key, url, expires_at: now.plus(UPLOAD_WITHIN) }))
-}
-
 /// A customer's file, for whoever looks at the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileOf {

@@ -47,6 +47,7 @@ pub mod store;
 pub mod templates;
 pub mod transcripts;
 mod turns;
+pub mod uploads;
 pub mod vault;
 pub mod watch;
 pub mod web;

@@ -16,6 +16,7 @@ use meta::fault::Class;
 use meta::graph::{Credentials, Sent};
 use meta::outgoing::Recipient;
 
+use crate::blobs::BlobError;
 use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
@@ -58,6 +59,13 @@ pub enum SendError {
         #[from]
         source: ConnectionError,
     },
+    /// A file could not be looked at, or put where it stays.
+    #[error("the file of a message could not be read or kept")]
+    Blob {
+        /// The cause.
+        #[from]
+        source: BlobError,
+    },
     /// The feed did not take an event.
     #[error("what became of a message could not be told")]
     Feed {
@@ -73,6 +81,7 @@ impl SendError {
             Self::Store { source } => source,
             Self::Directory { source } => source,
             Self::Connection { source } => source,
+            Self::Blob { source } => source,
             Self::Feed { source } => source,
         }
     }
@@ -230,10 +239,15 @@ impl Outbox<'_> {
         fault: &Fault,
         fence: Fence,
     ) -> Result<Outcome, SendError> {
-        let connection = &known.connection;
-        let why = format!("Meta refused to send: {} (code {}). {}", endings::note(fault), fault.code, connections::what_to_do(class));
         // Released first: Meta's no is definite, whatever becomes of the rest. A repeat is refused again, and does the rest again.
         self.store.released(&draft.key, fence, false).await?;
+        self.connection_failed(known, class, fault).await
+    }
+
+    /// The connection is in ERROR, and what wants to go out waits for it.
+    pub(crate) async fn connection_failed(&self, known: &KnownConnection, class: Class, fault: &Fault) -> Result<Outcome, SendError> {
+        let connection = &known.connection;
+        let why = format!("Meta refused to send: {} (code {}). {}", endings::note(fault), fault.code, connections::what_to_do(class));
         connections::fail(self.store, self.queues, &connection.id, connection.token_generation, &why, self.now()).await?;
         Ok(Outcome::Wait(NOT_RUNNING_AGAIN))
     }
@@ -308,11 +322,20 @@ impl Outbox<'_> {
 
     /// Before any refusal is told, the message itself is looked for: if it exists, it decides.
     pub(crate) async fn refuse(&self, draft: &Draft<'_>, refusal: &Refusal, ending: &Ending, now: Timestamp) -> Result<Outcome, SendError> {
+        self.end(draft, Some(refusal), ending, now).await
+    }
+
+    /// As [`Self::refuse`], where Meta refused before it was sent.
+    pub(crate) async fn end_unsent(&self, draft: &Draft<'_>, ending: &Ending, now: Timestamp) -> Result<Outcome, SendError> {
+        self.end(draft, None, ending, now).await
+    }
+
+    async fn end(&self, draft: &Draft<'_>, refusal: Option<&Refusal>, ending: &Ending, now: Timestamp) -> Result<Outcome, SendError> {
         let outbound = draft.message.clone().ended(ending.clone(), now);
         let existing = match self.store.claim(&draft.key, outbound.clone(), draft.known.connection.messages_kept_for()).await? {
             Claim::Ours => {
                 self.counts.one("send.refused");
-                self.tell_ended(draft, &outbound, Some(refusal)).await?;
+                self.tell_ended(draft, &outbound, refusal).await?;
                 return Ok(Outcome::Ended);
             }
             Claim::Existing(it) => it,
@@ -321,7 +344,7 @@ impl Outbox<'_> {
             Phase::Released => {
                 if let Some(it) = self.store.ended(&draft.key, (Phase::Released, None), Phase::Failed, ending, now).await? {
                     self.counts.one("send.refused");
-                    self.tell_ended(draft, &it, Some(refusal)).await?;
+                    self.tell_ended(draft, &it, refusal).await?;
                 }
                 Ok(Outcome::Ended)
             }
@@ -330,7 +353,7 @@ impl Outbox<'_> {
                 Looked::Unknown => self.give_up(draft, now).await,
             },
             Phase::Failed if existing.code == ending.code => {
-                self.tell_ended(draft, &existing, Some(refusal)).await?;
+                self.tell_ended(draft, &existing, refusal).await?;
                 Ok(Outcome::Ended)
             }
             Phase::Accepted | Phase::Held | Phase::Failed | Phase::Unconfirmed => self.known(draft, &existing).await,
@@ -403,7 +426,7 @@ pub(crate) fn writer(author: &Author) -> Writer {
     }
 }
 
-fn pause(class: Class, n: u32) -> Duration {
+pub(crate) fn pause(class: Class, n: u32) -> Duration {
     let base: u64 = if class == Class::Pair { 4 } else { 2 };
     Duration::from_secs(base.saturating_pow(n.min(16))).min(LONGEST_PAUSE)
 }

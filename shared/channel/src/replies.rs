@@ -3,20 +3,22 @@
 //! Meta has no idempotency key. So a reply is claimed before it is sent, our key travels with it, and what may have been sent is looked for
 //! before it is sent again, once, marked as the second attempt.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use domain::connection::Sending;
 use domain::conversation::{Author as Who, Conversation};
 use domain::customer::Customer;
 use domain::ids::{MessageId, MessageKey, NumberId, reply_time};
-use domain::outgoing::Outgoing;
+use domain::outgoing::{Outgoing, Source};
 use domain::refusal::Refusal;
 use domain::status::{Fault, Phase};
 use domain::time::Timestamp;
 use meta::fault::Class;
-use meta::graph::{Graph, Sent};
+use meta::graph::{Graph, Sent, Unread};
 use meta::outgoing::{check, request};
 
+use crate::blobs::Blobs;
 use crate::connections;
 use crate::counts::Counts;
 use crate::directory::{Directory, KnownConnection};
@@ -25,15 +27,19 @@ use crate::feed::{self, body};
 use crate::handling;
 use crate::jobs::{Author, Happened, Reply};
 use crate::opaque;
-use crate::outbox::{AHEAD, Draft, Fence, Looked, Outbox, Outcome, SendError, credentials, recipient, writer};
+use crate::outbox::{AHEAD, Draft, Fence, Looked, Outbox, Outcome, SendError, credentials, pause, recipient, writer};
 use crate::queues::Queues;
 use crate::redelivery::{Delivery, Progress, Retryable};
 use crate::store::{Claim, Outbound, Store};
+use crate::uploads::{self, Taken, Uploads};
 
 /// After an unknown outcome its status is looked for so long after the send; after the last of these the reply goes out once more.
 const LOOKS_AFTER: [Duration; 4] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_mins(1)];
 /// The parts of a long text go out one after the other for this long; the rest goes with the next delivery, well within the function's time.
 const PARTS_WITHIN: Duration = Duration::from_secs(4);
+
+/// Meta's codes that a file which it does not know can be meant by: a parameter, its value, and what became of the file.
+const OF_FILES: [u32; 4] = [100, 131_009, 131_052, 131_053];
 
 /// Why a reply did not end.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +86,8 @@ pub struct Replies<'a> {
     pub queues: &'a Queues,
     /// Connections with their tokens.
     pub directory: &'a Directory,
+    /// Where files lie.
+    pub blobs: &'a Blobs,
     /// Meta.
     pub graph: &'a Graph,
     /// What is counted.
@@ -95,6 +103,18 @@ struct Part<'a> {
     /// May it be sent at all, while the connection is as it is?
     sending: Sending,
     draft: Draft<'a>,
+    /// How often the job was delivered.
+    receive_count: u32,
+}
+
+/// What goes out, from where and to whom.
+struct Addressed<'a> {
+    number: NumberId,
+    to: Customer,
+    /// With Meta's id in place of a file of ours.
+    content: Cow<'a, Outgoing>,
+    /// The hash under which its file is remembered, if it was taken to Meta before.
+    remembered: Option<String>,
 }
 
 impl Replies<'_> {
@@ -128,7 +148,7 @@ impl Replies<'_> {
         }
         let may_hand_over = refusal != Some(Refusal::NotAttached);
         let progress = match &reply.message {
-            Some(message) => self.send_parts(&known, reply, conversation, message, (id, at), sending, refusal, started).await?,
+            Some(message) => self.send_parts(&known, reply, conversation, message, (id, at), (sending, refusal), delivery, started).await?,
             None => Progress::Done,
         };
         if progress == Progress::Done && reply.handover && may_hand_over {
@@ -183,13 +203,11 @@ impl Replies<'_> {
         mut conversation: Conversation,
         message: &Outgoing,
         (id, at): (MessageId, Timestamp),
-        sending: Sending,
-        refusal: Option<Refusal>,
+        (sending, mut refusal): (Sending, Option<Refusal>),
+        delivery: &Delivery,
         started: Timestamp,
     ) -> Result<Progress, ReplyError> {
-        let parts = message.clone().parts();
-        let mut refusal = refusal;
-        for (index, content) in parts.iter().enumerate() {
+        for (index, content) in message.clone().parts().into_iter().enumerate() {
             if index > 0 {
                 if (self.clock)().since(started) > PARTS_WITHIN {
                     return Ok(Progress::Wait(Duration::ZERO));
@@ -198,9 +216,11 @@ impl Replies<'_> {
                 conversation = self.store.conversation(&conversation.id).await?.map_or(conversation, |it| it.conversation);
             }
             let key = self.outbox().key_of(&conversation.id, &conversation.parts, at, &id.part(index)).await?;
+            let content = &uploads::put_down(self.blobs, &known.connection.id, &key, content).await?;
             let mut message = Outbound::draft(known.connection.id.clone(), content.kind(), body(content), writer(&reply.author));
             message.resends = reply.resends.as_deref().and_then(|it| MessageKey::parse(it).ok());
-            let part = Part { reply, content, sending, draft: Draft { known, key, message, looks_after: &LOOKS_AFTER } };
+            let draft = Draft { known, key, message, looks_after: &LOOKS_AFTER };
+            let part = Part { reply, content, sending, draft, receive_count: delivery.receive_count };
             match self.send_part(&part, &conversation, refusal.clone()).await? {
                 Outcome::Sent => {}
                 Outcome::Ended => refusal = refusal.or(Some(Refusal::PartFailed)),
@@ -228,17 +248,23 @@ impl Replies<'_> {
             Ok(it) => it,
             Err(refusal) => return Ok(outbox.refuse(draft, &refusal, &endings::of_refusal(&refusal), now).await?),
         };
+        let it = match self.addressed(part, number, to, now).await? {
+            Ok(it) => it,
+            Err(outcome) => return Ok(outcome),
+        };
+        // Taking a file to Meta takes its time.
+        let now = (self.clock)();
         let (claimed, kept_for) =
-            (draft.message.clone().claimed(number.clone(), to.clone(), now), draft.known.connection.messages_kept_for());
+            (draft.message.clone().claimed(it.number.clone(), it.to.clone(), now), draft.known.connection.messages_kept_for());
         let existing = match self.store.claim(&draft.key, claimed, kept_for).await? {
-            Claim::Ours => return self.send(part, 1, &number, &to, 0, now).await,
+            Claim::Ours => return self.send(part, &it, 1, 0, now).await,
             Claim::Existing(it) => it,
         };
         match existing.phase {
             Phase::Released => {
                 let attempt = existing.attempt.max(1);
-                if self.store.reclaim(&draft.key, attempt, &number, &to, now).await? {
-                    self.send(part, attempt, &number, &to, existing.throttled, now).await
+                if self.store.reclaim(&draft.key, attempt, &it.number, &it.to, now).await? {
+                    self.send(part, &it, attempt, existing.throttled, now).await
                 } else {
                     Ok(Outcome::Wait(Duration::from_secs(1)))
                 }
@@ -246,9 +272,9 @@ impl Replies<'_> {
             Phase::Sending => match outbox.look(draft, &existing, now).await? {
                 Looked::Is(outcome) => Ok(outcome),
                 Looked::Unknown if existing.attempt == 1 => {
-                    if self.store.claim_second(&draft.key, &to, now).await? {
+                    if self.store.claim_second(&draft.key, &it.to, now).await? {
                         self.counts.one("send.second_attempt");
-                        self.send(part, 2, &number, &to, 0, now).await
+                        self.send(part, &it, 2, 0, now).await
                     } else {
                         Ok(Outcome::Wait(Duration::from_secs(1)))
                     }
@@ -259,20 +285,67 @@ impl Replies<'_> {
         }
     }
 
+    /// What goes out of a part, with its file at Meta; or what becomes of the part without it.
+    async fn addressed<'a>(
+        &self,
+        part: &'a Part<'_>,
+        number: NumberId,
+        to: Customer,
+        now: Timestamp,
+    ) -> Result<Result<Addressed<'a>, Outcome>, ReplyError> {
+        let (outbox, draft, Part { content, .. }) = (self.outbox(), &part.draft, part);
+        let refused = async |refusal: Refusal| Ok(Err(outbox.refuse(draft, &refusal, &endings::of_refusal(&refusal), now).await?));
+        let file = match uploads::find(self.blobs, &draft.known.connection.id, content).await? {
+            Ok(Some(it)) => it,
+            Ok(None) => return Ok(Ok(Addressed { number, to, content: Cow::Borrowed(*content), remembered: None })),
+            Err(refusal) => return refused(refusal).await,
+        };
+        let Self { store, blobs, directory, graph, counts, .. } = *self;
+        match (Uploads { store, blobs, directory, graph, counts }).take(draft.known, &number, &file, now).await? {
+            Taken::There { id, remembered } => {
+                let content = Cow::Owned((*content).clone().with_source(Source::Id(id)));
+                Ok(Ok(Addressed { number, to, content, remembered }))
+            }
+            Taken::Gone => refused(Refusal::FileNotFound).await,
+            Taken::Not { unread, fresh } => self.not_taken(part, fresh.as_deref().unwrap_or(draft.known), &unread, &number).await.map(Err),
+        }
+    }
+
+    /// Meta did not take a file. Nothing was sent to the customer.
+    async fn not_taken(&self, part: &Part<'_>, known: &KnownConnection, unread: &Unread, number: &NumberId) -> Result<Outcome, ReplyError> {
+        let (outbox, draft, now) = (self.outbox(), &part.draft, (self.clock)());
+        let Unread { class, fault, http } = unread;
+        outbox.refused_by_meta(draft, fault, *http);
+        match class {
+            Class::NotSent | Class::Pair | Class::Unknown => return Ok(Outcome::Wait(pause(*class, part.receive_count))),
+            Class::Credentials | Class::Account => return Ok(outbox.connection_failed(known, *class, fault).await?),
+            Class::Number => connections::mark_number(self.store, self.queues, &known.connection, number, fault, now, now).await?,
+            Class::Window
+            | Class::OptedOut
+            | Class::Permanent
+            | Class::Later
+            | Class::MarketingLimit
+            | Class::TemplateMissing
+            | Class::TemplatePaused
+            | Class::TemplateDisabled
+            | Class::Fix => {}
+        }
+        Ok(outbox.end_unsent(draft, &endings::of_fault(*class, fault, now), now).await?)
+    }
+
     async fn send(
         &self,
         part: &Part<'_>,
+        it: &Addressed<'_>,
         attempt: u8,
-        number: &NumberId,
-        to: &Customer,
         throttled: u32,
         claimed_at: Timestamp,
     ) -> Result<Outcome, ReplyError> {
         let (outbox, draft) = (self.outbox(), &part.draft);
         // A long text quotes once, with its first part.
         let quote = part.reply.quote.as_ref().filter(|_| !draft.key.id.as_str().contains('.'));
-        let request = request(&recipient(to), part.content, quote, &opaque::print(&draft.key, attempt));
-        let posted = outbox.attempt(draft, async |known| self.graph.send(number, &credentials(known), &request).await).await?;
+        let request = request(&recipient(&it.to), &it.content, quote, &opaque::print(&draft.key, attempt));
+        let posted = outbox.attempt(draft, async |known| self.graph.send(&it.number, &credentials(known), &request).await).await?;
         let known = posted.fresh.as_deref().unwrap_or(draft.known);
         match posted.sent {
             Sent::Accepted { wamid, customer, held } => Ok(outbox.accepted(draft, attempt, &wamid, customer, held).await?),
@@ -280,7 +353,7 @@ impl Replies<'_> {
             Sent::Refused { class, fault, http } => {
                 outbox.refused_by_meta(draft, &fault, http);
                 let fence = Fence { attempt, claimed_at };
-                self.refused_by_meta(draft, known, class, &fault, number, throttled, fence).await
+                self.refused_by_meta(draft, known, class, &fault, it, throttled, fence).await
             }
         }
     }
@@ -292,11 +365,17 @@ impl Replies<'_> {
         known: &KnownConnection,
         class: Class,
         fault: &Fault,
-        number: &NumberId,
+        it: &Addressed<'_>,
         throttled: u32,
         fence: Fence,
     ) -> Result<Outcome, ReplyError> {
-        let (outbox, now) = (self.outbox(), (self.clock)());
+        let (outbox, now, number) = (self.outbox(), (self.clock)(), &it.number);
+        if let (Class::Permanent, Some(hash)) = (class, it.remembered.as_ref().filter(|_| OF_FILES.contains(&fault.code))) {
+            // Meta may have forgotten the file before its time: it is taken there once more.
+            self.store.forget_file_at_meta(number, hash).await?;
+            self.store.released(&draft.key, fence, false).await?;
+            return Ok(Outcome::Wait(Duration::ZERO));
+        }
         match class {
             Class::NotSent | Class::Pair => return Ok(outbox.throttled(draft, class, throttled, fence).await?),
             Class::Unknown => return Ok(outbox.unknown(draft, "Meta had trouble with the request")),

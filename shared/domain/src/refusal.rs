@@ -78,6 +78,20 @@ pub enum Refusal {
     },
     /// A login code needs a phone number.
     PhoneRequired,
+    /// The file is not one of the sender's own connection, if it is one at all.
+    FileNotYours,
+    /// There is no such file.
+    FileNotFound,
+    /// The file is larger than Meta takes.
+    FileTooLarge {
+        /// What it takes, in bytes.
+        limit: u64,
+    },
+    /// The file is of a type that Meta does not take, or not as this.
+    FileType {
+        /// What is wrong with it, and what to do: "is empty; give …".
+        advice: String,
+    },
     /// The customer's data were erased after the job was made.
     Erased,
 }
@@ -107,6 +121,10 @@ impl Refusal {
             Self::TemplateMissing => "template_missing",
             Self::TemplateNotApproved { .. } => "template_not_approved",
             Self::PhoneRequired => "phone_required",
+            Self::FileNotYours => "file_not_yours",
+            Self::FileNotFound => "file_not_found",
+            Self::FileTooLarge { .. } => "file_too_large",
+            Self::FileType { .. } => "file_type",
             Self::Erased => "erased",
         }
     }
@@ -154,6 +172,12 @@ impl Refusal {
             Self::PhoneRequired => {
                 "Login codes go to phone numbers only, and of this customer only a user id is known. Ask for the number.".to_owned()
             }
+            Self::FileNotYours => "The file is none of this connection's. Upload it, and give the key that you are told.".to_owned(),
+            Self::FileNotFound => "There is no such file, or not any more. Upload it, then send again.".to_owned(),
+            Self::FileTooLarge { limit } => {
+                format!("The file is larger than WhatsApp takes: at most {limit} bytes. Make it smaller, or send a link to it as text.")
+            }
+            Self::FileType { advice } => format!("The file {advice}."),
             Self::Erased => "The customer's data were erased after this was asked for, so it was not sent.".to_owned(),
         }
     }
@@ -170,7 +194,11 @@ impl Refusal {
             | Self::TemplateMissing
             | Self::TemplateNotApproved { .. }
             | Self::Expired
-            | Self::PhoneRequired => Retry::Fix,
+            | Self::PhoneRequired
+            | Self::FileNotYours
+            | Self::FileNotFound
+            | Self::FileTooLarge { .. }
+            | Self::FileType { .. } => Retry::Fix,
             Self::MarketingLimit { until } => Retry::Later { retry_at: *until },
             Self::OptedOut | Self::DoNotContact | Self::Duplicate | Self::Erased => Retry::Never,
             Self::TemplateOnly { .. }
@@ -224,6 +252,10 @@ mod tests {
             (Refusal::TemplateMissing, "template_missing", Retry::Fix),
             (Refusal::TemplateNotApproved { status: "PAUSED".to_owned() }, "template_not_approved", Retry::Fix),
             (Refusal::PhoneRequired, "phone_required", Retry::Fix),
+            (Refusal::FileNotYours, "file_not_yours", Retry::Fix),
+            (Refusal::FileNotFound, "file_not_found", Retry::Fix),
+            (Refusal::FileTooLarge { limit: 5 << 20 }, "file_too_large", Retry::Fix),
+            (Refusal::FileType { advice: "is empty; give another".to_owned() }, "file_type", Retry::Fix),
             (Refusal::Erased, "erased", Retry::Never),
         ]
     }

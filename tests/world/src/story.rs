@@ -793,7 +793,8 @@ impl Parts<'_> {
         let graph = Graph::new(&self.graph()).expect("settings on this machine");
         let inbound = Rc::new(inbound::Handles::over(self.store("inbound"), self.queues("inbound")));
         let statuses = Rc::new(statuses::Handles::over(self.store("statuses"), self.queues("statuses")));
-        let replies = Rc::new(replies::Handles::over(self.store("replies"), self.queues("replies"), vault(), graph));
+        let replies =
+            Rc::new(replies::Handles::over((self.store("replies"), self.queues("replies"), self.bucket.blobs("replies")), vault(), graph));
         let health = Rc::new(self.health());
         let now = |clock: &Clock| Timestamp::from_millis(clock.now_ms());
         let media = Rc::new(self.media());

@@ -1,8 +1,9 @@
-//! What is kept of a customer's file beside its message: where it lies, or why it is not here, and what was said in it.
+//! What is kept of files: of a customer's, beside its message, where it lies, or why it is not here, and what was said in it; of ours, Meta's
+//! id of it for each number.
 
 use std::time::Duration;
 
-use domain::ids::MessageKey;
+use domain::ids::{MessageKey, NumberId};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +47,44 @@ pub struct FileItem {
     pub transcript: Option<Transcript>,
 }
 
+/// A file that was taken to Meta for a number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileAtMeta {
+    /// Meta's id of it.
+    pub id: String,
+    /// When Meta may forget it, or sooner.
+    pub until: Timestamp,
+}
+
 impl Store {
+    /// A file that was taken to Meta for `number` and is there still, by the hash of what it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn file_at_meta(&self, number: &NumberId, hash: &str, now: Timestamp) -> Result<Option<FileAtMeta>, StoreError> {
+        let found = self.dynamo.get::<FileAtMeta>(&keys::file_at_meta(number, hash), Read::Strong).await?;
+        Ok(found.map(|it| it.value).filter(|it| now < it.until))
+    }
+
+    /// Remembers a file that was taken to Meta for `number`, instead of what was remembered before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_file_at_meta(&self, number: &NumberId, hash: &str, file: &FileAtMeta) -> Result<(), StoreError> {
+        let key = keys::file_at_meta(number, hash);
+        let expires_at = Some(file.until.as_millis() / 1_000);
+        let _: Written<FileAtMeta> = self.dynamo.put(&key, file, None, expires_at, Condition::Always).await?;
+        Ok(())
+    }
+
+    /// Forgets a file that Meta does not know any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_file_at_meta(&self, number: &NumberId, hash: &str) -> Result<(), StoreError> {
+        self.dynamo.delete(&keys::file_at_meta(number, hash)).await
+    }
+
     /// Keeps what became of a customer's file, instead of what was kept before.
     ///
     /// # Errors

@@ -184,6 +184,29 @@ pub(crate) fn objects_of(connection: &ConnectionId, kind: ObjectKind, at: Timest
     format!("{connection}/{}/{:05}/", kind.name(), at.as_millis().div_euclid(24 * 60 * 60 * 1_000))
 }
 
+/// The object of a file that was uploaded to be sent.
+pub(crate) fn uploaded_object(connection: &ConnectionId, at: Timestamp, id: &str) -> String {
+    format!("{}{id}", objects_of(connection, ObjectKind::Uploads, at))
+}
+
+/// The object of a file that came along with a message of ours.
+pub(crate) fn sent_object(connection: &ConnectionId, message: &MessageKey) -> String {
+    format!("{}{}/{}", objects_of(connection, ObjectKind::Uploads, message.at), message.conversation, message.id)
+}
+
+/// Is it the key of an object of this connection? Whatever else stands in it is a name that S3 does not read.
+pub(crate) fn is_object_of(connection: &ConnectionId, key: &str) -> bool {
+    let is_plain =
+        key.len() <= 1_024 && key.bytes().all(|it| it.is_ascii_graphic()) && !key.split('/').any(|it| matches!(it, "" | "." | ".."));
+    let of = |kind: ObjectKind| key.starts_with(&format!("{}{}/", objects(connection), kind.name()));
+    is_plain && [ObjectKind::Inbound, ObjectKind::Uploads].into_iter().any(of)
+}
+
+/// Meta's id of a file that was taken there for a number, by the hash of what the file is.
+pub(crate) fn file_at_meta(number: &NumberId, hash: &str) -> Key {
+    Key::new(Table::Conversations, format!("NUMBER#{number}"), format!("MEDIA#{hash}"))
+}
+
 /// The object of a customer's file.
 pub(crate) fn inbound_object(connection: &ConnectionId, message: &MessageKey) -> String {
     format!("{}{}/{}", objects_of(connection, ObjectKind::Inbound, message.at), message.conversation, message.id)
@@ -273,8 +296,42 @@ mod tests {
             (format!("rotation {c}"), rotation(&connection_id)),
             (format!("erasing all {c}"), erasing_all(&connection_id)),
             (format!("pace {n}"), pace(&number_id)),
+            (format!("file at meta {n} {w}"), file_at_meta(&number_id, &hash(&["file", w]))),
         ];
         named.into_iter().collect()
+    }
+
+    #[test]
+    fn a_key_from_outside_is_good_under_its_own_connection_only() {
+        let (demo, at) = (ConnectionId::parse("demo").expect("valid"), Timestamp::from_millis(1_790_000_000_000));
+        let is_demos = |key: &str| is_object_of(&demo, key);
+        let message = MessageKey {
+            conversation: ConversationId::parse("c".repeat(22)).expect("valid"),
+            at,
+            id: MessageId::of_inbound(&NumberId::parse("1").expect("valid"), &Wamid::parse("wamid.1").expect("valid")),
+        };
+        let own = [uploaded_object(&demo, at, "1"), sent_object(&demo, &message), inbound_object(&demo, &message)];
+        assert!(own.iter().all(|it| is_demos(it)), "{own:?}");
+        assert_eq!(own.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+        for key in [
+            "",
+            "demo",
+            "demo/",
+            "demo/uploads/",
+            "demo/uploads",
+            "demo/other/20717/1",
+            "demo2/uploads/20717/1",
+            "other/uploads/20717/1",
+            "/demo/uploads/20717/1",
+            "demo/uploads/../../other/uploads/20717/1",
+            "demo/uploads/./1",
+            "demo/uploads//1",
+            "demo/uploads/20717/a b",
+            "demo/uploads/20717/\u{e9}",
+            &format!("demo/uploads/{}", "1".repeat(1_024)),
+        ] {
+            assert!(!is_demos(key), "{key}");
+        }
     }
 
     proptest! {

@@ -27,9 +27,9 @@ pub use config::{
 pub use conversations::{Active, Addressed, ContactItem, Found, Lead, Stored};
 pub use dynamo::Tables;
 pub use erasures::{ErasingAll, Wiped};
-pub use files::{FileItem, StoredFile};
+pub use files::{FileAtMeta, FileItem, StoredFile};
 pub use idempotency::Asked;
-pub(crate) use keys::{ObjectKind, inbound_object, objects, objects_of};
+pub(crate) use keys::{ObjectKind, inbound_object, is_object_of, objects, objects_of, sent_object, uploaded_object};
 pub use leases::Leased;
 pub use messages::{
     Attempt, Before, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Remarked,
