@@ -14,6 +14,7 @@ use channel::jobs::{Scalar, StandingNow, To};
 use channel::resends::{self, Resend};
 use channel::sending::{self, PersonMessage, PersonTemplate};
 use channel::store::{Active, Before};
+use channel::uploads;
 use domain::connection::Connection;
 use domain::conversation::{Answerer, Conversation};
 use domain::customer::{Bsuid, Phone};
@@ -373,6 +374,8 @@ async fn send(
     };
     if claim.is_new {
         sending::admit_message(&connection, &conversation, &message.message, now.0).map_err(|it| Problem::refused(&it))?;
+        let admitted = uploads::admit(&handles.blobs, &connection.id, &message.message).await?;
+        admitted.map_err(|it| Problem::refused(&it))?;
     }
     let claim = once.begin(&handles, &caller.tenant, claim).await?;
     let of = (&claim.id, claim.at);

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use channel::files::{self, FetchedAgain, FileOf};
 use channel::{history, uploads};
-use domain::time::Timestamp;
 use domain::refusal::Refusal;
+use domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -131,7 +131,9 @@ async fn media(
             differs: file.differs,
         })),
         FileOf::Missing(missing) => Err(not_here(&missing.code).saying(missing.note)),
-        FileOf::Awaited => Err(not_here("media_awaited").saying("It is being fetched: ask again in some seconds, or have it fetched by POST.")),
+        FileOf::Awaited => {
+            Err(not_here("media_awaited").saying("It is being fetched: ask again in some seconds, or have it fetched by POST."))
+        }
         FileOf::None => Err(no_file()),
     }
 }
@@ -146,7 +148,9 @@ async fn fetch(
     let (key, item) = history::message(&handles.store, &conversation, &it.key()).await?.ok_or_else(Problem::not_found)?;
     match files::fetch_again(&handles.queues, &connection, &conversation, (&key, &item), now.0).await? {
         FetchedAgain::Asked | FetchedAgain::Here => Ok(Accepted(Fetching { fetching: true })),
-        FetchedAgain::NotRunning => Err(not_here("not_running").saying("Meta refuses the connection's token: replace it, then Stop and Start.")),
+        FetchedAgain::NotRunning => {
+            Err(not_here("not_running").saying("Meta refuses the connection's token: replace it, then Stop and Start."))
+        }
         FetchedAgain::None => Err(no_file()),
     }
 }

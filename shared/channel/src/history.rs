@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::endings;
+use crate::jobs::{Missing, Transcript};
 use crate::store::{
     Before, HandedOver, Inbound, MessageItem, Outbound, RemarkKind, Remarked, Sorted, Store, StoreError, TemplateUsed, Writer,
 };
@@ -102,6 +103,12 @@ pub struct Theirs {
     /// Meta's time of the last edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edited_at: Option<Timestamp>,
+    /// Why the file is not here, if it could not be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_missing: Option<Missing>,
+    /// What was said in a voice message, where it was made out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<Transcript>,
     /// They deleted it for everyone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_deleted: bool,
@@ -242,11 +249,14 @@ fn theirs(it: &Inbound, edit: Option<(Timestamp, Content)>, is_revoked: bool) ->
             in_group: false,
             standby,
             edited_at: None,
+            file_missing: None,
+            transcript: None,
             is_deleted: true,
         };
         return Said::Customer(nothing);
     };
     let Message { wamid, content, quoted, forwarded, in_group, .. } = message;
+    let file = it.file.as_ref();
     let (edited_at, content) = edit.map_or((None, content), |(at, content)| (Some(at), content));
     Said::Customer(Theirs {
         content: Some(content),
@@ -256,6 +266,8 @@ fn theirs(it: &Inbound, edit: Option<(Timestamp, Content)>, is_revoked: bool) ->
         in_group,
         standby,
         edited_at,
+        file_missing: file.and_then(|it| it.missing.clone()),
+        transcript: file.and_then(|it| it.transcript.clone()),
         is_deleted,
     })
 }

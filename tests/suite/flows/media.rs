@@ -468,7 +468,9 @@ async fn a_file_that_is_to_be_sent_is_uploaded_to_a_place_of_its_own() {
     let put = client.put(upload["url"].as_str().expect("an address")).header("content-type", "application/pdf").body("a quote");
     assert_eq!(put.send().await.expect("the bucket answers").status(), 200);
     assert_eq!(world.s3.keys(), [made["file"].as_str().expect("a key")]);
-    for (content_type, size, field) in [("text/html", 7, "content_type"), ("image/jpeg", 6 << 20, "size"), ("application/pdf", 0, "content_type")] {
+    for (content_type, size, field) in
+        [("text/html", 7, "content_type"), ("image/jpeg", 6 << 20, "size"), ("application/pdf", 0, "content_type")]
+    {
         let (status, problem) = world.api("POST", "/v1/connections/demo/uploads", asked(content_type, size)).await;
         assert_eq!((status, &problem["errors"][0]["field"]), (422, &field.into()), "{content_type} {problem}");
     }
@@ -478,7 +480,8 @@ async fn a_file_that_is_to_be_sent_is_uploaded_to_a_place_of_its_own() {
 async fn what_is_spoken_arrives_as_words() {
     let recogniser = Recogniser::start();
     let world = World::new().await;
-    let settings = serde_json::json!({ "speech_to_text": { "url": recogniser.url, "model": "pocketsphinx", "language": "en", "key": KEY } });
+    let settings =
+        serde_json::json!({ "speech_to_text": { "url": recogniser.url, "model": "pocketsphinx", "language": "en", "key": KEY } });
     assert_eq!(world.api("PUT", "/v1/connections/demo/agents/example", Some(settings)).await.0, 200);
     let note = File { base64: Some(STANDARD.encode(spoken(SENTENCE))), ..file("") };
     world.writes_to(NUMBER, ANA, Inbound::Audio(note.clone()));
@@ -486,8 +489,11 @@ async fn what_is_spoken_arrives_as_words() {
     let words = world.turns()[0].transcript.clone().and_then(|it| it.text).expect("words");
     assert!(holds_the_content(&words), "{words}");
     assert!(last_file(&world).url.is_some(), "and the sound beside them");
+    let (_, page) = world.api("GET", &format!("/v1/conversations/{}/messages", world.turns()[0].conversation), None).await;
+    assert!(page["items"].to_string().contains(&words), "people read them too: {page}");
 
-    let wrong = serde_json::json!({ "speech_to_text": { "url": recogniser.url, "model": "pocketsphinx", "language": "en", "key": "another" } });
+    let wrong =
+        serde_json::json!({ "speech_to_text": { "url": recogniser.url, "model": "pocketsphinx", "language": "en", "key": "another" } });
     assert_eq!(world.api("PUT", "/v1/connections/demo/agents/example", Some(wrong)).await.0, 200);
     world.writes_to(NUMBER, ANA, Inbound::Audio(note.clone()));
     world.settle().await;

@@ -79,7 +79,8 @@ impl World {
         };
         let server_app = self.server_app.borrow().clone();
         let meta = Meta { graph: self.graph.clone(), webhook_url: self.webhook_url.clone(), server_app };
-        Handles::over((parts.store("control"), parts.queues("control"), parts.bucket.blobs("control")), vault(), meta, access).allowing_loopback()
+        Handles::over((parts.store("control"), parts.queues("control"), parts.bucket.blobs("control")), vault(), meta, access)
+            .allowing_loopback()
     }
 
     /// The installation has an app of its own, by which tenants sign in with Meta.
