@@ -66,7 +66,7 @@ impl Health {
 #[derive(Debug, Serialize, JsonSchema)]
 struct Check {
     /// What: `state`, `access_token`, `token_expiry`, `app_secret`, `account`, `subscription`, `callback`, `number`, `messaging_limit`,
-    /// `agent`, `inbound` or `templates`.
+    /// `agent`, `inbound`, `agent_endpoint`, `speech_to_text` or `templates`.
     name: String,
     /// Of which number, if it is one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

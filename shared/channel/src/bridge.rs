@@ -335,7 +335,7 @@ fn replies(turn: &Turn, answer: &[u8]) -> (Vec<Reply>, Vec<AnswerProblem>) {
     let Ok(value) = serde_json::from_slice::<Value>(answer) else {
         return whole("It is no JSON: answer nothing, or an object with `replies`.");
     };
-    let Ok(answered) = serde_json::from_value::<Answered>(value) else {
+    let Some(answered) = Some(value).filter(Value::is_object).and_then(|it| serde_json::from_value::<Answered>(it).ok()) else {
         return whole("It must be an object with a list of `replies`, and nothing else.");
     };
     let (mut replies, mut problems) = (Vec::new(), Vec::new());
@@ -354,6 +354,9 @@ fn sentence(advice: &str) -> String {
 
 fn reply(turn: &Turn, index: u16, value: Value) -> Result<Reply, Vec<AnswerProblem>> {
     let problem = |member: &str, note: String| AnswerProblem { place: format!("replies[{index}]{member}"), note };
+    if !value.is_object() {
+        return Err(vec![problem("", "It must be an object.".to_owned())]);
+    }
     let it: AnsweredReply = serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let member = if path == "." { String::new() } else { format!(".{path}") };

@@ -9,8 +9,9 @@ use domain::ids::NumberId;
 use domain::time::Timestamp;
 
 use crate::connections::ConnectionError;
+use crate::endpoints;
 use crate::numbers::{self, NumberView};
-use crate::store::{Callback, Checked, CheckedSubject, Store, StoredConnection, Verdict, can_send_as};
+use crate::store::{Attachment, Callback, Checked, CheckedSubject, Store, StoredConnection, Verdict, can_send_as};
 
 /// A token that expires within this time is told of.
 const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
@@ -19,7 +20,7 @@ const EXPIRES_SOON: Duration = Duration::from_hours(7 * 24);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedCheck {
     /// What: `state`, `access_token`, `token_expiry`, `app_secret`, `account`, `subscription`, `callback`, `number`, `messaging_limit`, `agent`,
-    /// `inbound` or `templates`.
+    /// `inbound`, `agent_endpoint`, `speech_to_text` or `templates`.
     pub name: &'static str,
     /// Of which number, if it is one's.
     pub number: Option<NumberId>,
@@ -72,6 +73,8 @@ pub async fn report(store: &Store, stored: &StoredConnection, now: Timestamp) ->
     } else {
         bad("inbound", "No agent has Inbound on: nobody answers but people.", "Switch Inbound on for an agent of this connection.")
     });
+    checks.extend(attachments.iter().filter(|it| it.endpoint.is_some()).map(endpoint));
+    checks.extend(attachments.iter().filter(|it| it.inbound).map(speech_to_text));
     checks.push(match store.catalogue(&connection.id).await? {
         Some(_) => good("templates", "The templates are listed.".to_owned()),
         None => bad("templates", "The templates were not read from Meta yet.", "Start the connection, or refresh its templates."),
@@ -95,6 +98,29 @@ fn bad(name: &'static str, why: impl Into<String>, what_to_do: impl Into<String>
 
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn endpoint(it: &Attachment) -> ReportedCheck {
+    let name = "agent_endpoint";
+    match it.down_since {
+        Some(_) => bad(name, endpoints::down_note(it), endpoints::DOWN_ADVICE),
+        None => good(name, format!("Agent {} takes its turns over HTTPS.", it.agent)),
+    }
+}
+
+/// Not to have it is no fault: an agent may listen itself.
+fn speech_to_text(it: &Attachment) -> ReportedCheck {
+    let name = "speech_to_text";
+    match it.speech_to_text {
+        Some(_) => good(name, format!("Agent {} is told the words of voice messages.", it.agent)),
+        None => good(
+            name,
+            format!(
+                "Voice messages arrive without transcription. Configure speech-to-text for agent {} if it is to have their words.",
+                it.agent
+            ),
+        ),
+    }
 }
 
 const START_IT: &str = "Start the connection: it is checked with Meta then.";

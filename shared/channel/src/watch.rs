@@ -1,20 +1,21 @@
 //! The schedule: every connection that is not STOPPED is looked at four times an hour, and checked with Meta once.
 //!
 //! Which slice a connection is in follows from its id, so that they are spread over the hour and none is forgotten. This file asks Meta
-//! nothing: it has `health` do it, by probes.
+//! nothing: it has `health` do it, by probes; agents' endpoints that are down too.
 
 use std::time::Duration;
 
 use domain::connection::State;
-use domain::ids::{ConnectionId, hash};
+use domain::ids::{AgentId, ConnectionId, hash};
 use domain::time::Timestamp;
 
 use crate::blobs::Blobs;
 use crate::connections::{self, CHECK, ConnectionError, DELETED, START};
+use crate::endpoints;
 use crate::queues::Queues;
 use crate::redelivery::Retryable as _;
 use crate::retention;
-use crate::store::{Store, StoredConnection};
+use crate::store::{Store, StoreError, StoredConnection};
 
 /// How often the schedule looks, as the template says.
 pub const EVERY: Duration = Duration::from_mins(5);
@@ -24,6 +25,8 @@ const LOOKS: i64 = 3;
 const CHECKS: i64 = 12;
 /// In how many hours old files are looked for once.
 const HOURS: i64 = 24;
+/// An endpoint that is down, and was not asked for this long, has lost its probe.
+const ASKED_WITHIN: Duration = Duration::from_mins(30);
 /// A start that is younger has its own probe under way.
 const STARTS_WITHIN: Duration = Duration::from_mins(2);
 
@@ -56,6 +59,15 @@ pub async fn look(store: &Store, queues: &Queues, blobs: &Blobs, now: Timestamp)
                 connections::probe(queues, &stored.connection, field, heard_at).await?;
                 probes += 1;
             }
+            match lost_endpoints(store, &id, now).await {
+                Ok(lost) => {
+                    for (agent, since) in lost {
+                        endpoints::probe(queues, &stored.connection, &agent, since).await?;
+                        probes += 1;
+                    }
+                }
+                Err(error) => tracing::error!(connection.id = %id, error.code = error.code(), "agents cannot be looked at: {error}"),
+            }
             if is_checked && is_swept(&id, now) {
                 // What fails, or is too much for once, is swept the next day.
                 if let Err(error) = retention::sweep(blobs, &stored.connection, now).await {
@@ -78,6 +90,13 @@ fn reason(stored: &StoredConnection, is_checked: bool, now: Timestamp) -> Option
         State::Running => is_checked.then_some((CHECK, now)),
         State::Stopped | State::Error => None,
     }
+}
+
+/// The agents of a connection whose endpoints are down, and of which nobody asks whether they answer again.
+async fn lost_endpoints(store: &Store, id: &ConnectionId, now: Timestamp) -> Result<Vec<(AgentId, Timestamp)>, StoreError> {
+    let down = store.attachments(id).await?.into_iter().filter_map(|it| Some((it.agent, it.down_since?, it.probed_at)));
+    let lost = down.filter(|(_, since, probed_at)| now.since(probed_at.unwrap_or(*since)) >= ASKED_WITHIN);
+    Ok(lost.map(|(agent, since, _)| (agent, since)).collect())
 }
 
 /// Is this the hour of the day in which the connection's old files are deleted?

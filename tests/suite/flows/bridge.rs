@@ -1,14 +1,20 @@
 //! Agents that listen on HTTPS: what they are told, what becomes of what they answer, and of what they do not.
 
-use channel::jobs::{EndpointState, Happened};
-use serde_json::{Value, json};
-use world::story::{ANA, AgentAnswer, HttpsAgent, World, connection_id, texts};
+use std::time::Duration;
 
+use channel::jobs::{AnswerProblem, EndpointState, Happened};
+use channel::queues::Queue;
+use channel::store::Endpoint;
+use serde_json::{Value, json};
+use world::mapping::Freely;
+use world::story::{ANA, AgentAnswer, NUMBER, World, connection_id, texts};
+
+use super::neighbours::{THEIR_NUMBER, neighbour};
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::{in_each_way, in_every_way};
 
-const LUIS: &str = "34600333444";
 const AGENT: &str = "/v1/connections/demo/agents/example";
+const FREELY: Freely = Freely { workers: 10, trouble: None };
 
 /// What the feed told of the agent's endpoint.
 fn told(world: &World) -> Vec<(EndpointState, Option<String>)> {
@@ -24,9 +30,17 @@ fn answers(world: &World, who: &str) -> Vec<String> {
     world.screen(who).iter().filter_map(|it| it.strip_prefix("< ").map(str::to_owned)).collect()
 }
 
-/// Every request holds by the secret that the agent knows.
-fn all_are_signed(agent: &HttpsAgent, secret: &str) -> bool {
-    agent.asked().iter().all(|it| it.is_signed_with(secret))
+/// The agent's answers that were not all sent: what the feed told is wrong with them.
+fn refused(world: &World) -> Vec<Vec<AnswerProblem>> {
+    let problems = world.events().into_iter().filter_map(|it| match it.what {
+        Happened::AgentAnswerRefused { problems, .. } => Some(problems),
+        _ => None,
+    });
+    problems.collect()
+}
+
+fn places(problems: &[AnswerProblem]) -> Vec<&str> {
+    problems.iter().map(|it| it.place.as_str()).collect()
 }
 
 #[tokio::test]
@@ -126,4 +140,337 @@ async fn an_endpoint_that_goes_on_failing_is_down_until_it_answers_a_ping() {
         assert_eq!(answers(world, ANA).last().map(String::as_str), Some("You said: three"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn messages_that_meet_an_endpoint_as_it_fails_and_recovers_are_told_in_order() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        agent.says(500, "");
+        for words in ["one", "two", "three", "four"] {
+            world.writes(ANA, words);
+            world.pass(SECOND * 9).await;
+        }
+        agent.says_back();
+        world.pass(MINUTE * 10).await;
+        world.writes(ANA, "five");
+        world.pass(MINUTE).await;
+        assert_eq!(agent.words(), ["one", "two", "three", "four", "five"]);
+        assert_eq!(answers(world, ANA), ["one", "two", "three", "four", "five"].map(|it| format!("You said: {it}")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_is_down_at_once() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        agent.says(410, "");
+        world.writes(ANA, "hello");
+        world.settle().await;
+        assert_eq!(told(world), [(EndpointState::Down, Some("http_410".to_owned()))]);
+        agent.says_back();
+        world.pass(MINUTE * 20).await;
+        assert_eq!(answers(world, ANA), ["You said: hello"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_has_25_seconds_and_the_customer_sees_it_think() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.answers(|_| AgentAnswer::After(SECOND * 24, 200, texts(&["I thought about it"])));
+    world.writes(ANA, "hello");
+    let typing = async |after_s: i64| {
+        let began = world.clock.now_ms();
+        world.comes_true(|_| !agent.turns().is_empty()).await;
+        world.clock.until(began + after_s * 1_000).await;
+        let phone = world.meta.phone(ANA);
+        (phone.screen()[0].read.is_some(), phone.sees_typing())
+    };
+    // It is shown for 25 seconds, and anew after 20.
+    let seen = world.run_until(FREELY, async { (typing(1).await, typing(23).await) }).await;
+    assert_eq!(seen, ((true, Ok(vec![NUMBER.to_owned()])), (true, Ok(vec![NUMBER.to_owned()]))));
+    world.pass(MINUTE * 5).await;
+    let phone = world.meta.phone(ANA);
+    assert_eq!((answers(&world, ANA), phone.sees_typing()), (vec!["I thought about it".to_owned()], Ok(vec![])));
+    agent.answers(|_| AgentAnswer::Never);
+    world.writes(ANA, "and this?");
+    world.pass(MINUTE * 5).await;
+    assert_eq!(told(&world), [(EndpointState::Down, Some("timeout".to_owned()))]);
+    agent.says_back();
+    world.pass(MINUTE * 20).await;
+    assert_eq!(answers(&world, ANA).last().map(String::as_str), Some("You said: and this?"));
+}
+
+#[tokio::test]
+async fn a_customer_of_a_connection_that_does_not_run_sees_nobody_type() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(500, "");
+    world.writes(ANA, "hello");
+    world.settle().await;
+    world.stop().await;
+    let shown = world.meta.requests().begun;
+    agent.says(200, "");
+    world.pass(MINUTE).await;
+    assert!(agent.turns().len() > 1, "what is handed over is told");
+    assert_eq!(world.meta.requests().begun, shown, "and Meta is asked nothing");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    let elsewhere = format!("{}/elsewhere", agent.url);
+    agent.answers(move |_| AgentAnswer::Redirects(elsewhere.clone()));
+    world.writes(ANA, "hello");
+    world.pass(MINUTE * 2).await;
+    assert_eq!(told(&world), [(EndpointState::Down, Some("http_302".to_owned()))]);
+    world.may_leave_messages();
+}
+
+#[tokio::test]
+async fn another_tenants_dead_endpoint_delays_nobody() {
+    let world = World::new().await;
+    neighbour(&world, Some("their-agent")).await;
+    let theirs = world.listens_on_https("neighbour", "/v1/connections/theirs/agents/their-agent").await;
+    let ours = world.agent_listens_on_https().await;
+    theirs.answers(|_| AgentAnswer::Never);
+    let began = world.clock.now_ms();
+    for who in ["34600000001", "34600000002", "34600000003", "34600000004", "34600000005"] {
+        world.writes_to(THEIR_NUMBER, who, "to them");
+    }
+    let told_ms = world
+        .run_until(FREELY, async {
+            world.comes_true(|_| theirs.turns().len() == 5).await;
+            world.writes(ANA, "to you");
+            world.comes_true(|_| !ours.turns().is_empty()).await;
+            world.clock.now_ms()
+        })
+        .await;
+    assert!(told_ms - began < 5_000, "ours was told after {} ms, while theirs hang", told_ms - began);
+    world.pass(MINUTE * 15).await;
+    assert_eq!(answers(&world, ANA), ["You said: to you"]);
+    let of: Vec<String> =
+        world.events().into_iter().filter(|it| matches!(it.what, Happened::AgentEndpoint { .. })).map(|it| it.tenant.to_string()).collect();
+    assert_eq!(of, ["neighbour"]);
+    theirs.says_back();
+    world.pass(MINUTE * 20).await;
+    assert_eq!(theirs.words().len(), 5);
+}
+
+#[tokio::test]
+async fn of_an_answer_that_is_not_all_good_the_good_replies_go_out() {
+    in_every_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        let answer = json!({ "replies": [
+            { "message": { "type": "text", "text": "first" } },
+            { "message": { "type": "text", "text": " " } },
+            { "message": { "type": "song", "text": "la la la" } },
+            { "quote": "wamid.1" },
+            { "message": { "type": "text", "text": "last" }, "colour": "red" },
+            { "message": { "type": "text", "text": "second" } },
+        ] });
+        agent.says(200, &answer.to_string());
+        world.writes(ANA, "hello");
+        world.settle().await;
+        assert_eq!(answers(world, ANA), ["first", "second"]);
+        let problems = refused(world);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(places(&problems[0]), ["replies[1].message.text", "replies[2].message.type", "replies[3]", "replies[4].colour"]);
+        assert!(problems[0].iter().all(|it| !it.note.contains("la la") && !it.note.contains("red")), "{problems:?}");
+        let logs = world.logs(&connection_id()).await;
+        assert!(logs[0].contains("replies[1].message.text It is empty; write something."), "{logs:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_ends_the_turn_and_is_told() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        for (nth, body) in ["OK", "[]", r#"{"reply":"hello"}"#, r#"{"replies":"hello"}"#, "\u{fffd}", "{"].into_iter().enumerate() {
+            agent.says(200, body);
+            world.writes(ANA, "hello");
+            world.settle().await;
+            let problems = refused(world);
+            assert_eq!((problems.len(), places(&problems[nth])), (nth + 1, vec![""]), "{body:?}");
+        }
+        world.pass(MINUTE * 2).await;
+        assert_eq!(agent.words().len(), 6, "the agent has seen each");
+        assert_eq!((answers(world, ANA).len(), told(world)), (0, vec![]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_is_a_failure() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(200, &texts(&[&"x".repeat(70_000)]));
+    world.writes(ANA, "hello");
+    world.pass(MINUTE * 2).await;
+    assert_eq!(told(&world), [(EndpointState::Down, Some("answer_too_long".to_owned()))]);
+    agent.says_back();
+    world.pass(MINUTE * 20).await;
+    assert_eq!(answers(&world, ANA), ["You said: hello"]);
+}
+
+#[tokio::test]
+async fn a_secret_is_replaced_under_traffic_and_no_request_fails() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    let mut said = Vec::new();
+    let mut say = async |words: &str| {
+        world.writes(ANA, words);
+        world.settle().await;
+        said.push(format!("You said: {words}"));
+        assert_eq!(answers(&world, ANA), said);
+        agent.asked().pop().expect("it was asked")
+    };
+    assert_eq!(say("before").await.signatures(), 1);
+    let (status, rotated) = world.api("PUT", AGENT, Some(json!({ "rotate_secret": true }))).await;
+    let secret = rotated["signing_secret"]["text"].as_str().expect("it is shown once").to_owned();
+    assert_eq!((status, rotated["signing_secret"]["set"].as_bool()), (200, Some(true)), "{rotated}");
+    assert_eq!(rotated["signing_secret"]["previous_until"], json!(world.clock.now_ms() + 24 * 60 * 60 * 1_000));
+    // The agent knows the old one still, then the new one.
+    let beside = say("beside").await;
+    assert_eq!((beside.signatures(), beside.is_signed_with(&secret)), (2, true));
+    agent.learns(&secret);
+    say("with the new one").await;
+    world.pass(DAY + HOUR).await;
+    world.writes(ANA, "a day later");
+    world.settle().await;
+    let last = agent.asked().pop().expect("it was asked");
+    assert_eq!((last.signatures(), last.is_signed_with(&secret)), (1, true));
+    let shown = world.api("GET", "/v1/connections/demo/agents", None).await.1;
+    assert_eq!(shown["items"][0]["signing_secret"]["text"], Value::Null, "it is shown once: {shown}");
+    assert_eq!(shown["items"][0]["signing_secret"]["hint"], json!(secret[secret.len() - 4..]));
+}
+
+#[tokio::test]
+async fn a_person_who_takes_the_conversation_while_the_agent_thinks_has_it() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.answers(|_| AgentAnswer::After(SECOND * 10, 200, texts(&["I thought about it"])));
+    world
+        .run_until(FREELY, async {
+            world.writes(ANA, "hello");
+            world.comes_true(|_| !agent.turns().is_empty()).await;
+            world.hand(ANA, true).await;
+            world.comes_true(|it| !it.codes().is_empty()).await;
+        })
+        .await;
+    assert_eq!((world.codes(), answers(&world, ANA)), (vec!["taken_by_person".to_owned()], vec![]));
+    world.pass(MINUTE * 5).await;
+}
+
+#[tokio::test]
+async fn a_turn_that_meets_a_person_on_its_way_is_named_as_missed() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        agent.says(500, "");
+        world.writes(ANA, "is anybody there?");
+        world.settle().await;
+        world.hand(ANA, true).await;
+        let asked = agent.turns().len();
+        world.pass(MINUTE).await;
+        assert_eq!(agent.turns().len(), asked, "the person has it");
+        world.hand(ANA, false).await;
+        agent.says_back();
+        world.writes(ANA, "hello?");
+        world.settle().await;
+        let last = agent.turns().pop().expect("a turn").json();
+        assert_eq!((&last["data"]["content"]["text"], &last["data"]["missed"][0]["text"]), (&json!("hello?"), &json!("is anybody there?")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn turns_of_an_agent_that_is_detached_or_listens_elsewhere_are_missed() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        agent.says(500, "");
+        world.writes(ANA, "hello?");
+        world.settle().await;
+        let (status, _) = world.api("PUT", AGENT, Some(json!({ "delivery": "turns" }))).await;
+        assert_eq!(status, 200);
+        world.pass(MINUTE).await;
+        world.writes(ANA, "hello again");
+        world.settle().await;
+        let turn = world.turns().pop().expect("a turn over the queue");
+        assert_eq!(turn.missed.iter().map(|it| it.text.clone().unwrap_or_default()).collect::<Vec<_>>(), ["hello?"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_owed_goes_to_the_address_that_the_agent_is_given() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        agent.says(410, "");
+        world.writes(ANA, "one");
+        world.settle().await;
+        world.writes(ANA, "two");
+        world.settle().await;
+        let other = world.agent_listens_on_https_elsewhere(&agent).await;
+        world.pass(MINUTE).await;
+        assert_eq!((other.words(), told(world).len()), (vec!["one".to_owned(), "two".to_owned()], 1));
+        assert_eq!(answers(world, ANA), ["You said: one", "You said: two"]);
+        let attachment = world.attachment().await;
+        assert_eq!((attachment.down_since, attachment.down_because, attachment.failures), (None, None, 0));
+        world.pass(HOUR).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_customer_deletes_before_it_is_told_is_not_told() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(500, "");
+    let wamid = world.writes(ANA, "my card is 4111 1111 1111 1111");
+    world.settle().await;
+    let asked = agent.turns().len();
+    world.writes_to(NUMBER, ANA, meta_sim::Inbound::Revoke { message_id: wamid });
+    agent.says_back();
+    world.pass(MINUTE).await;
+    assert_eq!(agent.turns().len(), asked);
+}
+
+#[tokio::test]
+async fn an_address_is_judged_again_when_it_is_asked() {
+    let world = World::new().await;
+    world.agent_listens_on_https().await;
+    let before = world.attachment().await;
+    let url = "https://169.254.169.254/latest/meta-data".to_owned();
+    let endpoint = before.endpoint.clone().map(|it| Endpoint { url, ..it });
+    let connection = world.store.connection(&connection_id()).await.expect("answers").expect("there").connection;
+    let next = channel::store::Attachment { endpoint, ..before.clone() };
+    assert!(world.store.attach(&connection, &next, Some(&before)).await.expect("the store answers"));
+    world.writes(ANA, "hello");
+    world.pass(MINUTE * 2).await;
+    assert_eq!(told(&world), [(EndpointState::Down, Some("private_address".to_owned()))]);
+    world.may_leave_messages();
+}
+
+#[tokio::test]
+async fn a_probe_that_was_lost_is_sent_again_by_the_schedule() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(410, "");
+    world.writes(ANA, "hello");
+    world.settle().await;
+    world.clock.advance(MINUTE);
+    let lost = world.queues.receive(Queue::Probes, 10, Duration::ZERO).await.expect("the queue answers");
+    assert_eq!(lost.len(), 1);
+    world.queues.delete(Queue::Probes, &lost[0].receipt_handle).await.expect("the queue answers");
+    agent.says_back();
+    world.pass(MINUTE * 10).await;
+    assert_eq!(answers(&world, ANA), [""; 0], "nobody asks");
+    world.schedule_all().await;
+    world.pass(MINUTE).await;
+    assert_eq!(answers(&world, ANA), ["You said: hello"]);
 }

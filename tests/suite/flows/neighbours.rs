@@ -10,7 +10,7 @@ use world::story::{ANA, APP_SECRET, NUMBER, World, answer, demo, reply, words};
 use super::MINUTE;
 use crate::in_every_way;
 
-const THEIR_NUMBER: &str = "100000000000009";
+pub(super) const THEIR_NUMBER: &str = "100000000000009";
 const THEIR_APP: &str = "200000000000009";
 const THEIR_WABA: &str = "300000000000009";
 
@@ -19,7 +19,7 @@ fn their_connection() -> ConnectionId {
 }
 
 /// A second connection, of another tenant, with an app, an account, a number and, if named, an agent of its own.
-async fn neighbour(world: &World, agent: Option<&str>) {
+pub(super) async fn neighbour(world: &World, agent: Option<&str>) {
     world.meta.put_app(App::new(THEIR_APP, "their-secret"));
     world.meta.put_account(Account::new(THEIR_WABA, THEIR_APP));
     world.meta.put_number(Number::new(THEIR_NUMBER, THEIR_WABA, "+1 555-010-0009"));

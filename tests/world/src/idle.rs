@@ -46,8 +46,12 @@ impl Activity {
 
     /// Returns once nothing goes on any more but sleeping.
     pub async fn ends(&self) {
+        self.is_quiet_for(TURNS).await;
+    }
+
+    async fn is_quiet_for(&self, enough: u32) {
         let (mut seen, mut turns) = (self.counted(), 0);
-        while turns < TURNS {
+        while turns < enough {
             tokio::task::yield_now().await;
             let now = self.counted();
             turns = if now == seen && !self.is_meta_busy() { turns + 1 } else { 0 };
@@ -58,7 +62,8 @@ impl Activity {
     /// Returns once this is true, before the clock is turned any further. It is looked at whenever nothing goes on.
     pub async fn comes_true(&self, is_true: impl Fn() -> bool) {
         loop {
-            self.ends().await;
+            // Whoever turns the clock waits for longer.
+            self.is_quiet_for(TURNS / 2).await;
             if is_true() {
                 return;
             }

@@ -227,6 +227,20 @@ impl World {
         self.listens_on_https("demo", "/v1/connections/demo/agents/example").await
     }
 
+    /// The demo connection's agent, which listens there, listens elsewhere from now on.
+    ///
+    /// # Panics
+    /// When the API does not take it.
+    pub async fn agent_listens_on_https_elsewhere(&self, there: &HttpsAgent) -> HttpsAgent {
+        let agent = HttpsAgent::new(&self.clock).await;
+        agent.learns(&there.book().secret.clone());
+        let body = json!({ "delivery": { "https": { "url": agent.url } } });
+        let (status, answer) = self.api("PUT", "/v1/connections/demo/agents/example", Some(body)).await;
+        assert_eq!((status, &answer["signing_secret"]["text"]), (200, &Value::Null), "the secret stays: {answer}");
+        self.clock.advance(Duration::from_mins(2));
+        agent
+    }
+
     /// How the demo connection's agent is attached.
     ///
     /// # Panics
