@@ -1,4 +1,4 @@
-//! Crashes: each call that a function makes to DynamoDB or SQS is in turn the last that it lives to make, and its job is delivered again.
+//! Crashes: each call that a function makes to DynamoDB, SQS or S3 is in turn the last that it lives to make, and its job is delivered again.
 //!
 //! A call that is executed and whose answer is lost is the crash right after it; the crash before it is the one after the call before, except
 //! in `replies`, where a call to Meta may lie between the two: there each call is lost on its way too. However a function died, the story must
@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use channel::connections::{ConnectionEdit, Edited, StartOptions, Started};
 use channel::erasure;
+use channel::jobs::Reply;
 use channel::store::MessageItem;
 use channel::vault::Secret;
 use domain::connection::State;
+use domain::outgoing::Outgoing;
 use domain::status::Phase;
 use futures::future::LocalBoxFuture;
 use meta_sim::{App, Edit, File, Inbound};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, LOGIN, OFFER, REMINDER};
-use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
+use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, answer, connection_id};
 use world::wire::{Fault, Faults, Rule};
 
 use crate::difference;
@@ -50,12 +52,13 @@ impl Engine {
 
 /// Tells the story with a crash after each call in turn, of each of these functions to each engine; all must end as without one.
 async fn dies_everywhere(functions: &[&str], story: Story) {
-    let plain = World::new().await;
-    story(&plain).await;
-    let plain = seen(&plain);
+    let told = World::new().await;
+    story(&told).await;
+    let plain = seen(&told);
     for function in functions {
-        let engines: &[Engine] =
-            if *function == "media" { &[Engine::DynamoDb, Engine::Sqs, Engine::S3] } else { &[Engine::DynamoDb, Engine::Sqs] };
+        let mut engines = vec![Engine::DynamoDb, Engine::Sqs];
+        // Most stories have no files.
+        engines.extend((!told.s3.faults().calls_by(function).is_empty()).then_some(Engine::S3));
         for engine in engines {
             let faults: &[Fault] = if *function == "replies" { &[Fault::CutBefore, Fault::CutAfter] } else { &[Fault::CutAfter] };
             for (call, fault) in (0..).flat_map(|call| faults.iter().map(move |fault| (call, fault))) {
@@ -126,6 +129,26 @@ async fn wherever_a_function_dies_a_file_is_handed_over_in_its_place() {
             world.writes_to(NUMBER, ANA, Inbound::Revoke { message_id: wamid });
             passes(world).await;
             assert_eq!(world.s3.keys(), Vec::<String>::new());
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_a_file_of_ours_reaches_the_customer_once() {
+    dies_everywhere(&["replies"], |world| {
+        Box::pin(async {
+            world.agent_answers(|turn| {
+                let source = json!({ "content": { "base64": "JVBERi0xLjQK", "mime_type": "application/pdf" } });
+                let document = json!({ "type": "document", "source": source, "caption": "Your quote" });
+                let message: Outgoing = serde_json::from_value(document).expect("a message");
+                [0, 1].map(|index| Reply { message: Some(message.clone()), ..answer(turn, index, "") }).to_vec()
+            });
+            world.writes(ANA, "hello");
+            passes(world).await;
+            assert_eq!(world.screen(ANA), ["> hello", "< Your quote", "< Your quote"]);
+            assert_eq!(world.s3.keys().len(), 2, "each message keeps its own");
+            assert!(!world.s3.faults().calls_by("replies").is_empty());
         })
     })
     .await;

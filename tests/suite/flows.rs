@@ -7,6 +7,7 @@ mod bridge;
 mod catalogue;
 mod connections;
 mod erasure;
+mod files;
 mod guide;
 mod inbound;
 mod inbox;

@@ -161,8 +161,9 @@ pub(crate) async fn deploy(http: &reqwest::Client, address: SocketAddr, template
     let cloud = CloudFormation { http, address };
     let is_there = cloud.status().await?.is_some();
     let action = if is_there { "UpdateStack" } else { "CreateStack" };
+    let url = put_template(http, address, &template.body).await?;
     let parameters = [
-        ("TemplateBody", template.body.as_str()),
+        ("TemplateURL", url.as_str()),
         ("Capabilities.member.1", "CAPABILITY_IAM"),
         ("Capabilities.member.2", "CAPABILITY_AUTO_EXPAND"),
         ("Parameters.member.1.ParameterKey", "Stage"),
@@ -181,6 +182,21 @@ pub(crate) async fn deploy(http: &reqwest::Client, address: SocketAddr, template
         merge(&mut variables, environment(http, address, function).await?, function)?;
     }
     Ok(Stack { variables })
+}
+
+/// Puts the template into the emulator's S3, from where CloudFormation takes what is larger than a request may be; its address there.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
+async fn put_template(http: &reqwest::Client, address: SocketAddr, body: &str) -> Result<String> {
+    let bucket = format!("http://{address}/{STACK}-template");
+    let url = format!("{bucket}/template.yaml");
+    for (place, content) in [(&bucket, String::new()), (&url, body.to_owned())] {
+        let put = http.put(place).header("authorization", authorization("s3")).body(content).send().await?;
+        // The bucket may be there from an earlier run.
+        if !put.status().is_success() && put.status() != reqwest::StatusCode::CONFLICT {
+            bail!("The emulator does not take infra/template.yaml: {}", put.text().await?);
+        }
+    }
+    Ok(url)
 }
 
 /// CloudFormation's Query protocol, as far as we need it: a form goes in, XML comes out.

@@ -171,7 +171,7 @@ impl Uploads<'_> {
         let content = file.head.etag.as_deref().unwrap_or(&file.key);
         let hash = hash(&["file at meta", known.connection.id.as_str(), content, &file.head.size.to_string(), &name, &mime_type]);
         if let Some(it) = self.store.file_at_meta(number, &hash, now).await? {
-            return Ok(Taken::There { id: it.id, remembered: Some(hash) });
+            return Ok(Taken::There { id: it.media_id, remembered: Some(hash) });
         }
         let new = NewFile { name: &name, mime_type: &mime_type, size: file.head.size };
         let Some(mut taken) = self.upload(known, number, file, &new).await? else { return Ok(Taken::Gone) };
@@ -187,7 +187,7 @@ impl Uploads<'_> {
         match taken {
             Ok(id) => {
                 self.counts.one("upload.taken");
-                let file = FileAtMeta { id: id.clone(), until: now.plus(KEPT_AT_META_FOR) };
+                let file = FileAtMeta { media_id: id.clone(), kept_until: now.plus(KEPT_AT_META_FOR) };
                 self.store.keep_file_at_meta(number, &hash, &file).await?;
                 Ok(Taken::There { id, remembered: None })
             }

@@ -965,9 +965,9 @@ pub fn counts() -> Counts {
     Counts::new()
 }
 
-/// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages (which depend on how often Meta
-/// was asked), what was leased, who claimed, what is sealed under a fresh nonce, and the addresses of agents on this machine.
-const VARIES: [&str; 31] = [
+/// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages and files (which depend on how
+/// often Meta was asked), what was leased, who claimed, what is sealed under a fresh nonce, and the addresses of agents on this machine.
+const VARIES: [&str; 33] = [
     "down_since",
     "owed_at",
     "probed_at",
@@ -994,6 +994,8 @@ const VARIES: [&str; 31] = [
     "expires_at",
     "throttled",
     "wamid",
+    "media_id",
+    "kept_until",
     "secret",
     "previous_secret",
     "claim",

@@ -51,9 +51,9 @@ pub struct FileItem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileAtMeta {
     /// Meta's id of it.
-    pub id: String,
+    pub media_id: String,
     /// When Meta may forget it, or sooner.
-    pub until: Timestamp,
+    pub kept_until: Timestamp,
 }
 
 impl Store {
@@ -63,7 +63,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn file_at_meta(&self, number: &NumberId, hash: &str, now: Timestamp) -> Result<Option<FileAtMeta>, StoreError> {
         let found = self.dynamo.get::<FileAtMeta>(&keys::file_at_meta(number, hash), Read::Strong).await?;
-        Ok(found.map(|it| it.value).filter(|it| now < it.until))
+        Ok(found.map(|it| it.value).filter(|it| now < it.kept_until))
     }
 
     /// Remembers a file that was taken to Meta for `number`, instead of what was remembered before.
@@ -72,7 +72,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn keep_file_at_meta(&self, number: &NumberId, hash: &str, file: &FileAtMeta) -> Result<(), StoreError> {
         let key = keys::file_at_meta(number, hash);
-        let expires_at = Some(file.until.as_millis() / 1_000);
+        let expires_at = Some(file.kept_until.as_millis() / 1_000);
         let _: Written<FileAtMeta> = self.dynamo.put(&key, file, None, expires_at, Condition::Always).await?;
         Ok(())
     }
