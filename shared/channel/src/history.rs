@@ -61,7 +61,6 @@ pub struct Reaction {
 /// Who said what.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "from", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "a page holds some tens of them; a box would be unpacked wherever one is read")]
 pub enum Said {
     /// The customer.
     Customer(Theirs),
