@@ -1,8 +1,8 @@
 //! Crashes: each call that a function makes to DynamoDB, SQS or S3 is in turn the last that it lives to make, and its job is delivered again.
 //!
 //! A call that is executed and whose answer is lost is the crash right after it; the crash before it is the one after the call before, except
-//! in `replies`, where a call to Meta may lie between the two: there each call is lost on its way too. However a function died, the story must
-//! end the same.
+//! in `replies` and `bridge`, where a call to Meta or to an agent may lie between the two: there each call is lost on its way too. However a
+//! function died, the story must end the same.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use futures::future::LocalBoxFuture;
 use meta_sim::{App, Edit, File, Inbound};
 use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, LOGIN, OFFER, REMINDER};
-use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, answer, connection_id};
+use world::story::{ACCESS_TOKEN, ANA, APP, AgentAnswer, NUMBER, OTHER_NUMBER, WABA, World, answer, connection_id, texts};
 use world::wire::{Fault, Faults, Rule};
 
 use crate::difference;
@@ -60,7 +60,8 @@ async fn dies_everywhere(functions: &[&str], story: Story) {
         // Most stories have no files.
         engines.extend((!told.s3.faults().calls_by(function).is_empty()).then_some(Engine::S3));
         for engine in engines {
-            let faults: &[Fault] = if *function == "replies" { &[Fault::CutBefore, Fault::CutAfter] } else { &[Fault::CutAfter] };
+            let asks_others = ["replies", "bridge"].contains(function);
+            let faults: &[Fault] = if asks_others { &[Fault::CutBefore, Fault::CutAfter] } else { &[Fault::CutAfter] };
             for (call, fault) in (0..).flat_map(|call| faults.iter().map(move |fault| (call, fault))) {
                 let world = World::new().await;
                 engine.faults(&world).reset_calls();
@@ -290,6 +291,51 @@ async fn wherever_a_function_dies_corrections_echoes_and_calls_are_kept_once() {
             writes_as(world, ANA, Tells::Both, "who is this?");
             passes(world).await;
             assert_eq!(world.words_told(), ["hello"], "a person has it");
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_what_an_agent_on_https_answers_goes_out_once() {
+    dies_everywhere(&["bridge"], |world| {
+        Box::pin(async {
+            let agent = world.agent_listens_on_https().await;
+            agent.answers(|it| AgentAnswer::Says(200, texts(&[&format!("You said: {}", it.words()), "And now?"])));
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::Both, "hello");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, "bye");
+            passes(world).await;
+            assert_eq!(world.screen(ANA), ["> hello", "< You said: hello", "< And now?", "> bye", "< You said: bye", "< And now?"]);
+            let mut ids: Vec<String> = agent.turns().into_iter().map(|it| it.id).collect();
+            ids.dedup();
+            assert_eq!(ids.len(), 2, "told again, a turn has the same id");
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wherever_a_function_dies_an_endpoint_goes_down_and_comes_back_and_its_turns_come_in_order() {
+    dies_everywhere(&["bridge", "health"], |world| {
+        Box::pin(async {
+            let agent = world.agent_listens_on_https().await;
+            agent.says(410, "");
+            enters(world, ANA, ANAS_ID);
+            writes_as(world, ANA, Tells::Both, "one");
+            passes(world).await;
+            writes_as(world, ANA, Tells::Both, "two");
+            passes(world).await;
+            agent.says_back();
+            for _ in 0..8 {
+                passes(world).await;
+            }
+            // What the list of owed turns names still goes with the schedule.
+            world.walk().await;
+            let said = world.screen(ANA);
+            assert_eq!(said.iter().filter(|it| it.starts_with('<')).collect::<Vec<_>>(), ["< You said: one", "< You said: two"]);
+            assert_eq!(world.attachment().await.down_since, None);
         })
     })
     .await;

@@ -297,3 +297,153 @@ async fn a_template_takes_the_contacts_fields_as_its_preview_does() {
     let screen = world.screen(ANA);
     assert!(screen.last().expect("a message").contains("Ana"), "{screen:?}");
 }
+
+#[tokio::test]
+async fn an_agent_is_given_an_address_and_its_secret_is_shown_once() {
+    let world = World::new().await;
+    const AGENTS: &str = "/v1/connections/demo/agents";
+    let example = format!("{AGENTS}/example");
+    let secret_of = |it: &Value| it["signing_secret"]["text"].as_str().map(str::to_owned);
+    let listens = json!({ "delivery": { "https": { "url": " https://Agent.Example/turns?key=1 " } }, "quiet_ms": 1_500 });
+    let made = done(world.api("PUT", &example, Some(listens.clone())).await, 200);
+    let secret = secret_of(&made).expect("it was made just now");
+    assert!(secret.starts_with("whsec_") && made["inbound"] == true, "what is absent stays: {made}");
+    assert_eq!(made["delivery"], json!({ "https": { "url": "https://agent.example/turns?key=1" } }));
+    let shown = done(world.api("GET", AGENTS, None).await, 200)["items"][0].clone();
+    assert_eq!(shown["signing_secret"], json!({ "set": true, "hint": secret[secret.len() - 4..] }));
+    assert_eq!((&shown["delivery"], &shown["quiet_ms"]), (&made["delivery"], &json!(1_500)));
+    let again = done(world.api("PUT", &example, Some(listens)).await, 200);
+    assert_eq!(secret_of(&again), None, "it stays: {again}");
+    let rotated = done(world.api("PUT", &example, Some(json!({ "rotate_secret": true }))).await, 200);
+    assert_ne!(secret_of(&rotated).expect("another"), secret);
+    let back = done(world.api("PUT", &example, Some(json!({ "delivery": "turns" }))).await, 200);
+    assert_eq!((&back["delivery"], &back["signing_secret"]), (&json!("turns"), &Value::Null));
+    let none = done(world.api("PUT", &example, Some(json!({ "rotate_secret": true }))).await, 422);
+    assert_eq!((&none["errors"][0]["field"], &none["errors"][0]["code"]), (&json!("rotate_secret"), &json!("not_https")));
+    let lines = done(world.api("GET", "/v1/connections/demo/logs", None).await, 200).to_string();
+    assert!(lines.contains("is attached with Inbound, over HTTPS.") && !lines.contains("agent.example"), "{lines}");
+}
+
+#[tokio::test]
+async fn speech_to_text_is_set_kept_and_taken_away_and_its_key_goes_nowhere_else() {
+    let world = World::new().await;
+    let example = "/v1/connections/demo/agents/example";
+    let put = async |speech: Value| world.api("PUT", example, Some(json!({ "speech_to_text": speech }))).await;
+    let url = "https://speech.example/v1/audio/transcriptions";
+    let set = done(put(json!({ "url": url, "model": "whisper-1", "language": "es", "key": "sk-0123456789abcdef" })).await, 200);
+    let key = json!({ "set": true, "hint": "cdef" });
+    assert_eq!(set["speech_to_text"], json!({ "url": url, "model": "whisper-1", "language": "es", "key": key }));
+    for unchanged in [json!({ "url": url, "model": "whisper-2" }), json!({ "url": url, "model": "whisper-2", "key": key })] {
+        let kept = done(put(unchanged).await, 200);
+        assert_eq!(kept["speech_to_text"], json!({ "url": url, "model": "whisper-2", "key": key }));
+    }
+    let elsewhere = done(put(json!({ "url": "https://other.example/", "model": "whisper-2", "key": key })).await, 422);
+    assert_eq!((&elsewhere["errors"][0]["field"], &elsewhere["errors"][0]["code"]), (&json!("speech_to_text.key"), &json!("required")));
+    let report = async || done(world.api("GET", "/v1/connections/demo/health", None).await, 200)["checks"].to_string();
+    assert!(report().await.contains("is told the words of voice messages"));
+    // Nothing else that is changed takes it away; null does.
+    done(world.api("PUT", example, Some(json!({ "quiet_ms": 0 }))).await, 200);
+    assert!(done(world.api("GET", "/v1/connections/demo/agents", None).await, 200)["items"][0]["speech_to_text"].is_object());
+    assert_eq!(done(put(Value::Null).await, 200)["speech_to_text"], Value::Null);
+    assert!(report().await.contains("Voice messages arrive without transcription. Configure speech-to-text for agent example"));
+}
+
+#[tokio::test]
+async fn every_wrong_field_of_an_agent_is_named_at_once_alone_or_with_its_connection() {
+    let world = World::new().await;
+    let wrong = json!({
+        "delivery": { "https": { "url": "https://10.0.0.1/turns" } },
+        "speech_to_text": { "url": "http://speech.example/", "model": " ", "language": "Spanish", "key": "has a blank" },
+        "quiet_ms": 3_001,
+    });
+    let expected = [
+        ("delivery.https.url", "private_address"),
+        ("quiet_ms", "out_of_range"),
+        ("speech_to_text.key", "malformed"),
+        ("speech_to_text.language", "malformed"),
+        ("speech_to_text.model", "malformed"),
+        ("speech_to_text.url", "not_https"),
+    ];
+    let named = |body: &Value| {
+        let errors = body["errors"].as_array().expect("a list").iter();
+        errors.map(|it| format!("{} {}", it["field"].as_str().expect("text"), it["code"].as_str().expect("text"))).collect::<Vec<_>>()
+    };
+    let put = done(world.api("PUT", "/v1/connections/demo/agents/example", Some(wrong.clone())).await, 422);
+    assert_eq!(named(&put), expected.map(|(field, code)| format!("{field} {code}")));
+    assert!(!put.to_string().contains("has a blank") && !put.to_string().contains("10.0.0.1"), "nothing is said back: {put}");
+    let mut attach = wrong;
+    attach["agent"] = "sales".into();
+    let made = done(world.api("POST", "/v1/connections", Some(json!({ "name": "", "attach": attach }))).await, 422);
+    let of_connection = ["access_token required", "business_account_id required", "name required"].map(str::to_owned);
+    let mut of_both: Vec<String> = expected.iter().map(|(field, code)| format!("attach.{field} {code}")).chain(of_connection).collect();
+    of_both.sort();
+    assert_eq!(named(&made), of_both);
+    assert_eq!(done(world.api("GET", "/v1/connections", None).await, 200)["items"].as_array().map(Vec::len), Some(1), "none was made");
+}
+
+#[tokio::test]
+async fn no_agent_listens_where_the_public_does_not() {
+    let world = World::new().await;
+    let refused = [
+        ("http://agent.example/", "not_https"),
+        ("https://127.0.0.1:8443@agent.example/", "has_user"),
+        ("https://agent.example:8443/", "not_port_443"),
+        ("https://192.168.1.1/", "private_address"),
+        ("https://169.254.169.254/latest/meta-data", "private_address"),
+        ("https://100.64.0.1/", "private_address"),
+        ("https://0xA000001/", "private_address"),
+        ("https://012.0.0.1/", "private_address"),
+        ("https://[fd00::1]/", "private_address"),
+        ("https://[::ffff:10.0.0.1]/", "private_address"),
+        ("https://agent/", "private_address"),
+        ("agent.example", "not_an_address"),
+    ];
+    for (url, code) in refused {
+        let body = json!({ "delivery": { "https": { "url": url } } });
+        let answer = done(world.api("PUT", "/v1/connections/demo/agents/example", Some(body)).await, 422);
+        assert_eq!((&answer["errors"][0]["field"], &answer["errors"][0]["code"]), (&json!("delivery.https.url"), &json!(code)), "{url}");
+    }
+    assert_eq!(world.attachment().await.endpoint, None);
+}
+
+#[tokio::test]
+async fn a_connection_is_made_with_an_agent_that_listens_on_https_in_one_call() {
+    let world = World::new().await;
+    let body = json!({
+        "name": "Shop", "access_token": "EAAG0000000000", "business_account_id": "300000000000009",
+        "attach": { "agent": "sales", "delivery": { "https": { "url": "https://agent.example/" } }, "quiet_ms": 500 },
+    });
+    let made = done(world.api("POST", "/v1/connections", Some(body)).await, 201);
+    assert!(made["attached"]["signing_secret"]["text"].as_str().is_some_and(|it| it.starts_with("whsec_")), "{made}");
+    assert_eq!((&made["attached"]["agent"], &made["attached"]["quiet_ms"]), (&json!("sales"), &json!(500)));
+    let shown = done(world.api("GET", &format!("/v1/connections/{}", made["id"].as_str().expect("an id")), None).await, 200);
+    assert!(!shown.to_string().contains("whsec_"), "{shown}");
+    let report = done(world.api("GET", "/v1/connections/demo/health", None).await, 200);
+    assert!(!report["checks"].to_string().contains("agent_endpoint"), "this one has none: {report}");
+}
+
+#[tokio::test]
+async fn the_health_report_tells_of_an_endpoint_that_is_down() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    let check = async || {
+        let report = done(world.api("GET", "/v1/connections/demo/health", None).await, 200);
+        let found = report["checks"].as_array().expect("a list").iter().find(|it| it["name"] == "agent_endpoint").cloned();
+        found.expect("it is looked at")
+    };
+    assert_eq!(check().await["ok"], json!(true));
+    agent.says(410, "");
+    world.writes(ANA, "hello");
+    world.settle().await;
+    let down = check().await;
+    assert_eq!((&down["ok"], &down["why"]), (&json!(false), &json!("Agent example does not take its turns: it answers with 410.")));
+    assert!(down["what_to_do"].as_str().is_some_and(|it| it.contains("give the agent another address")), "{down}");
+    assert!(done(world.api("GET", "/v1/connections/demo/agents", None).await, 200)["items"][0]["down_since"].is_i64());
+    // Whoever has mended it need not wait for the next ping.
+    agent.says_back();
+    let same = json!({ "delivery": { "https": { "url": agent.url } } });
+    done(world.api("PUT", "/v1/connections/demo/agents/example", Some(same)).await, 200);
+    world.pass(MINUTE).await;
+    assert_eq!((check().await["ok"].clone(), world.screen(ANA).len()), (json!(true), 2));
+    world.pass(HOUR).await;
+}
