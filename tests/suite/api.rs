@@ -349,7 +349,7 @@ async fn a_body_that_cannot_be_read_is_a_problem() {
         ("application/json", Body::Text("[]".to_owned()), 400, "malformed"),
         ("application/json", Body::Binary(vec![0xff, 0xfe]), 400, "malformed"),
         ("text/plain", Body::Text("{}".to_owned()), 415, "not_json"),
-        ("application/json", Body::Text(format!("\"{}\"", "x".repeat(300_000))), 413, "too_large"),
+        ("application/json", Body::Text(format!("\"{}\"", "x".repeat(800_000))), 413, "too_large"),
     ];
     for (kind, body, status, code) in bodies {
         let request = http::Request::post("/v1/connections").header("authorization", "Bearer token-of-demo").header("content-type", kind);

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::document::{Described, Operation};
 use crate::problems::{FieldError, Problem};
 
-/// The largest body that is read, in bytes: a message of many sections is some tens of thousands.
-const BODY_BYTES: usize = 256 * 1024;
+/// The largest body that is read, in bytes: a message with a file of 512 KiB in base64, which fits into a queue's message of 1 MiB.
+const BODY_BYTES: usize = 768 * 1024;
 
 /// Fields that are read one after the other, with what is wrong about them.
 pub(crate) struct Fields {

@@ -4,7 +4,6 @@
 //! An address is judged when it is read, and a name again whenever a connection is made: what was resolved and judged is what is connected
 //! to, so a name that changes its mind gains nothing. No error repeats an address, which may hold a secret in its path or query.
 
-mod ranges;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -13,13 +12,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::internet::is_public;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, RequestBuilder, Url};
 use url::Host;
 
-use self::ranges::is_public;
 use crate::redelivery::Retryable;
 
 /// Largest answer that is read, in bytes.

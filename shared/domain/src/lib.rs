@@ -8,6 +8,7 @@ pub mod contact;
 pub mod conversation;
 pub mod customer;
 pub mod ids;
+pub mod internet;
 pub mod message;
 pub mod outgoing;
 pub mod person;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Wamid;
+use crate::internet::is_public_link;
 
 /// Longest text that Meta takes, in characters: <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/text-messages>.
 pub const TEXT_LIMIT: usize = 4_096;
@@ -50,7 +51,7 @@ impl Source {
     pub fn problem(&self) -> Option<&'static str> {
         match self {
             Self::Id(id) => id.trim().is_empty().then_some("is an empty id; upload the file first"),
-            Self::Link(link) => (!is_web_address(link, &["https://"])).then_some("is no https link; give one that anybody can open"),
+            Self::Link(link) => (!is_public_link(link)).then_some("is no public https link; give one that anybody can open"),
             Self::File(key) => key.trim().is_empty().then_some("is an empty key; upload the file first"),
             Self::Content { base64, .. } => base64.is_empty().then_some("is an empty file; give its bytes in base64"),
         }

@@ -649,9 +649,9 @@ mod tests {
             (text(" \n"), &["text: is empty; write something"]),
             (
                 Outgoing::Image { source: link("http://example.com/a.jpg"), caption: some("") },
-                &["source: is no https link; give one that anybody can open", "caption: is empty; leave it out"],
+                &["source: is no public https link; give one that anybody can open", "caption: is empty; leave it out"],
             ),
-            (Outgoing::Sticker { source: link("https:///a") }, &["source: is no https link; give one that anybody can open"]),
+            (Outgoing::Sticker { source: link("https:///a") }, &["source: is no public https link; give one that anybody can open"]),
             (Outgoing::Audio { source: id(""), voice: false }, &["source: is an empty id; upload the file first"]),
             (Outgoing::Document { source: id("1"), caption: None, filename: some("") }, &["filename: is empty; leave it out"]),
             (buttons(vec![]), &["action.buttons: has 0; give 1 to 3"]),

@@ -337,3 +337,32 @@ async fn a_closed_window_is_told_before_a_file_goes_anywhere_and_later_it_is_sen
     world.settle().await;
     assert_eq!(last_file(&world).bytes, png, "what came along is kept");
 }
+
+#[tokio::test]
+async fn a_person_sends_files_through_the_api_and_is_told_at_once_what_cannot_be_sent() {
+    let world = World::new().await;
+    lies(&world, KEY, PDF, smallest_file(PDF)).await;
+    lies(&world, "other/uploads/20717/1", PDF, smallest_file(PDF)).await;
+    ana_wrote(&world, NUMBER).await;
+    let path = format!("/v1/conversations/{}/messages", world.conversation(ANA).await.id);
+    let sends = async |key: &str, message: Outgoing| {
+        let body = json!({ "message": message, "person": "Eva" });
+        let answer = world.api_of("demo", "POST", &path, &[("idempotency-key", key)], Some(body)).await;
+        world.settle().await;
+        (answer.status, answer.body["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = |code: &str| (409, code.to_owned());
+    assert_eq!(sends("1", document(file("other/uploads/20717/1"))).await, refused("file_not_yours"));
+    assert_eq!(sends("2", document(file("demo/uploads/20717/2"))).await, refused("file_not_found"));
+    assert_eq!(sends("3", image(file(KEY))).await, refused("file_type"));
+    assert_eq!(sends("4", document(Source::Link("https://10.0.0.1/a.pdf".to_owned()))).await, (422, "invalid".to_owned()));
+    assert_eq!(world.events().len(), 1, "nothing was begun: {:?}", world.events());
+    assert_eq!(sends("5", document(file(KEY))).await, (202, String::new()));
+    assert_eq!(last_file(&world).bytes, smallest_file(PDF));
+    let most = [smallest_file("image/png"), vec![0; meta::outgoing::files::CONTENT_LIMIT - smallest_file("image/png").len()]].concat();
+    assert_eq!(sends("6", image(content("image/png", &most))).await, (202, String::new()));
+    assert!(last_file(&world).bytes == most, "the largest that may come along");
+    let more = [most, vec![0]].concat();
+    assert_eq!(sends("7", image(content("image/png", &more))).await, (422, "invalid".to_owned()));
+    assert_eq!(reached(&world).len(), 2);
+}

@@ -280,7 +280,11 @@ fn a_media_header_takes_what_it_shows() {
         (image(), of_header(HeaderValue::Image(link("https://example.org/a.png"))), &[]),
         (image(), Values::default(), &["132012 header: is missing; give an image"]),
         (image(), of_header(HeaderValue::Video(link("https://example.org/a.mp4"))), &["132012 header: is of another kind; give an image"]),
-        (image(), of_header(HeaderValue::Image(link("http://a"))), &["131009 header: is no https link; give one that anybody can open"]),
+        (
+            image(),
+            of_header(HeaderValue::Image(link("http://a"))),
+            &["131009 header: is no public https link; give one that anybody can open"],
+        ),
         (image(), of_header(HeaderValue::Image(Source::Id(" ".into()))), &["131009 header: is an empty id; upload the file first"]),
         (
             image(),
