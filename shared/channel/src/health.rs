@@ -280,8 +280,9 @@ impl Health<'_> {
                 return Ok(Progress::Wait(rests_until.since(now)));
             }
             let Connection { tenant, id, .. } = &stored.connection;
-            // One that Meta was never asked about has no conversations, and to find some those of all tenants are looked through.
-            if stored.connection.lifecycle.running_since.is_some() || store.checked(id).await?.is_some() {
+            // One that never held a number has no conversations, and to find some those of all tenants are looked through.
+            let was_asked_about = stored.connection.lifecycle.running_since.is_some() || store.checked(id).await?.is_some();
+            if was_asked_about || !store.numbers_held(&stored.connection).await?.is_empty() {
                 erasure::begin_all(store, queues, tenant, id, now).await.map_err(|source| HealthError::EraseAll { source })?;
             }
             if !retention::clear(blobs, id).await? {
