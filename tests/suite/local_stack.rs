@@ -374,6 +374,7 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
     hold_the_rows_of_the_table(&stack).await;
     a_campaign_goes_out(&stack).await;
     a_person_works_over_the_api(&stack).await;
+    the_agents_of_the_readme_answer(&stack).await;
 
     // What is spoken is heard, where that is asked for.
     let url = format!("http://127.0.0.1:{}/v1/audio/transcriptions", ports.speech);
@@ -423,6 +424,78 @@ async fn the_stories_in_which_no_time_passes_hold_on_the_local_stack() {
         .flat_map(|it| it.1.as_object().into_iter().flatten().filter_map(|it| it.1.as_u64()))
         .collect();
     assert!(counts.iter().all(|it| *it == 1), "{accepted}");
+}
+
+/// A program that is ended with its handle.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The first block of this language in the README's section on agents, word for word.
+fn of_readme(language: &str) -> String {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).expect("the README");
+    let section = readme.split_once("### An agent in a dozen lines\n").expect("its section").1.split("\n### ").next().unwrap_or_default();
+    let block = section.split_once(&format!("```{language}\n")).expect("a block").1;
+    block.split_once("```").expect("its end").0.to_owned()
+}
+
+/// The agents of the README, as they stand there, listen on this machine and answer what a customer writes.
+async fn the_agents_of_the_readme_answer(stack: &Stack) {
+    let number = "100000000000004";
+    let line = json!({ "id": number, "account": "300000000000001", "display_phone_number": "+1 555-010-0004" });
+    stack.post("/sim/numbers", &line).await;
+    let port = || TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port is free").port();
+    let at = |port: u16| json!({ "https": { "url": format!("http://127.0.0.1:{port}/") } });
+    let ports = [port(), port()];
+    let draft = json!({
+        "name": "Over HTTPS", "app_id": "200000000000001", "app_secret": "local-app-secret", "access_token": "local-access-token",
+        "business_account_id": "300000000000001", "phone_number_ids": [number], "start": true,
+        "attach": { "agent": "readme", "delivery": at(ports[0]) },
+    });
+    let made = stack.done("POST", "/v1/connections", Some(draft)).await;
+    let secret = made["attached"]["signing_secret"]["text"].as_str().expect("it is shown once").to_owned();
+    let connection = format!("/v1/connections/{}", made["id"].as_str().expect("an id"));
+    stack.until(&connection, |it| it["state"] == "RUNNING").await;
+    let programs = [("python", "python3", "agent.py", "34600000070", "Python"), ("js", "node", "agent.mjs", "34600000071", "Node")];
+    for ((language, program, file, who, name), port) in programs.into_iter().zip(ports) {
+        if Command::new(program).arg("--version").stdout(Stdio::null()).status().is_err() {
+            assert!(std::env::var_os("CI").is_none_or(|it| it != "true"), "{program} is not here");
+            println!("skipped: the README's agent in {language}, since {program} is not here");
+            continue;
+        }
+        let path = stack.state.join(file);
+        std::fs::write(&path, of_readme(language)).expect("it can be written");
+        let mut command = Command::new(program);
+        let _agent = Program(command.arg(&path).env("SECRET", &secret).env("PORT", port.to_string()).spawn().expect("it starts"));
+        listens(port).await;
+        stack.done("PUT", &format!("{connection}/agents/readme"), Some(json!({ "delivery": at(port) }))).await;
+        stack.writes(who, json!({ "to": number, "text": "Is anybody there?" })).await;
+        let answers = stack.answers(who, 1).await;
+        assert_eq!(answers[0]["text"], format!("{name} heard: Is anybody there?"));
+        // What is not signed is not answered.
+        let forged = stack.http.post(format!("http://127.0.0.1:{port}/")).header("webhook-id", "1").header("webhook-timestamp", "1");
+        let forged = forged.header("webhook-signature", "v1,AAAA v1,é").body(r#"{"type":"turn","data":{"content":{"text":"hi"}}}"#);
+        let answer = forged.send().await.expect("it answers");
+        assert_eq!((answer.status().as_u16(), answer.text().await.expect("a body").contains("hi")), (401, false));
+    }
+}
+
+/// Waits until a program of this machine takes connections.
+async fn listens(port: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut look = tokio::time::interval(Duration::from_millis(50));
+    while Instant::now() < deadline {
+        look.tick().await;
+        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return;
+        }
+    }
+    panic!("nobody listens on port {port}");
 }
 
 /// Every kind of inbound that can be told over HTTP: what is answered, what is only kept, and who is silent.
