@@ -16,8 +16,8 @@ use lambda::batches::Deadline;
 use lambda::configuration::{Environment, Installation, Misconfigured};
 use meta::graph::{Graph, Settings, SettingsError};
 
-/// Longest wait until Meta has taken a file: 100 MB at two a second. A crash holds the conversation up for six times the function's own time.
-const TAKEN_WITHIN: Duration = Duration::from_mins(1);
+/// Longest wait until Meta has taken a file: 100 MB at five a second. A crash holds the conversation up for six times the function's own time.
+const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the function is told by its environment.
 pub struct Config {
