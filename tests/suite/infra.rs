@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use channel::aws::OPERATION_TIMEOUT;
+use channel::aws::{BUCKET_TIMEOUT, OPERATION_TIMEOUT};
 use meta::graph::{MARK_READ_TIMEOUT, SEND_TIMEOUT};
 use serde_json::Value;
 use world::template::{Mapping, Queue, STACK, Template};
 
 type Rule = fn(&Template) -> Vec<String>;
 
-const RULES: [(&str, Rule); 14] = [
+const RULES: [(&str, Rule); 17] = [
     ("functions outlast a call of AWS", functions_outlast_a_call_of_aws),
+    ("functions outlast a call of the bucket", functions_outlast_a_call_of_the_bucket),
     ("functions outlast their sends", functions_outlast_their_sends),
     ("visibility outlasts the function", visibility_outlasts_the_function),
     ("mappings report failures", mappings_report_failures),
@@ -25,6 +26,8 @@ const RULES: [(&str, Rule); 14] = [
     ("logs are not kept for ever", logs_are_not_kept_for_ever),
     ("tables are as the store expects", tables_are_as_the_store_expects),
     ("tables are protected", tables_are_protected),
+    ("buckets are private and tidy", buckets_are_private_and_tidy),
+    ("data outlive the stack", data_outlive_the_stack),
 ];
 
 /// The queues in which order carries meaning, without the stack's prefix.
@@ -101,6 +104,13 @@ fn visibility_outlasts_the_function(template: &Template) -> Vec<String> {
 fn functions_outlast_a_call_of_aws(template: &Template) -> Vec<String> {
     let needed_s = OPERATION_TIMEOUT.as_secs();
     let short = template.functions.iter().filter(|(_, function)| function.timeout_s <= needed_s);
+    short.map(|(id, function)| format!("{id}: {} s, and more than {needed_s} s are needed", function.timeout_s)).collect()
+}
+
+/// A part of a file takes longer than anything else that is asked of AWS.
+fn functions_outlast_a_call_of_the_bucket(template: &Template) -> Vec<String> {
+    let needed_s = BUCKET_TIMEOUT.as_secs();
+    let short = template.functions.iter().filter(|(_, it)| it.environment.contains_key("BUCKET") && it.timeout_s <= needed_s);
     short.map(|(id, function)| format!("{id}: {} s, and more than {needed_s} s are needed", function.timeout_s)).collect()
 }
 
@@ -266,17 +276,58 @@ fn tables_are_protected(template: &Template) -> Vec<String> {
     violations
 }
 
+/// Nobody reads a file but by a link, and of a function that died in the middle of one nothing is left:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html>.
+fn buckets_are_private_and_tidy(template: &Template) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (id, bucket) in template.resources.iter().filter(|(_, it)| it.kind == "AWS::S3::Bucket") {
+        let properties = &bucket.properties;
+        let blocks = &properties["PublicAccessBlockConfiguration"];
+        let closed = ["BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"];
+        let encryption = &properties["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"];
+        let mut rules = properties["LifecycleConfiguration"]["Rules"].as_array().into_iter().flatten();
+        let is_of_all = |it: &Value| it["Status"] == "Enabled" && it["Prefix"].is_null() && it["TagFilters"].is_null();
+        let gives_up = |it: &Value| is_of_all(it) && it["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1;
+        let checks = [
+            (closed.iter().all(|it| blocks[*it] == true), "may be opened to the public"),
+            (properties["OwnershipControls"]["Rules"][0]["ObjectOwnership"] == "BucketOwnerEnforced", "may be opened by lists of access"),
+            (encryption["SSEAlgorithm"].is_string(), "is not said to be encrypted"),
+            (rules.any(gives_up), "keeps what was never finished"),
+            (properties["BucketName"].is_null(), "has a name that another account may have taken"),
+        ];
+        violations.extend(checks.into_iter().filter(|(holds, _)| !holds).map(|(_, what)| format!("{id} {what}")));
+    }
+    violations
+}
+
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html>
+fn data_outlive_the_stack(template: &Template) -> Vec<String> {
+    let holds_data = |kind: &str| matches!(kind, "AWS::DynamoDB::Table" | "AWS::S3::Bucket" | "AWS::KMS::Key");
+    template.resources.iter().filter(|(_, it)| holds_data(&it.kind) && !it.is_kept).map(|(id, _)| id.clone()).collect()
+}
+
 /// Keeps every rule; each test of a rule breaks one thing.
 const SAMPLE: &str = r#"
 Resources:
   Table:
     Type: AWS::DynamoDB::Table
+    DeletionPolicy: Retain
+    UpdateReplacePolicy: Retain
     Properties:
       BillingMode: PAY_PER_REQUEST
       KeySchema: [{ AttributeName: pk, KeyType: HASH }, { AttributeName: sk, KeyType: RANGE }]
       TimeToLiveSpecification: { AttributeName: expires_at, Enabled: true }
       SSESpecification: { SSEEnabled: true }
       DeletionProtectionEnabled: true
+  Files:
+    Type: AWS::S3::Bucket
+    DeletionPolicy: Retain
+    UpdateReplacePolicy: Retain
+    Properties:
+      PublicAccessBlockConfiguration: { BlockPublicAcls: true, BlockPublicPolicy: true, IgnorePublicAcls: true, RestrictPublicBuckets: true }
+      OwnershipControls: { Rules: [{ ObjectOwnership: BucketOwnerEnforced }] }
+      BucketEncryption: { ServerSideEncryptionConfiguration: [{ ServerSideEncryptionByDefault: { SSEAlgorithm: AES256 } }] }
+      LifecycleConfiguration: { Rules: [{ Status: Enabled, AbortIncompleteMultipartUpload: { DaysAfterInitiation: 1 } }] }
   Inbound:
     Type: AWS::SQS::Queue
     Properties:
@@ -387,6 +438,10 @@ fn a_short_visibility_is_noticed() {
 fn a_function_that_ends_before_its_calls_is_noticed() {
     let breaks = [("Timeout: 10\n", "Timeout: 7\n", "Work: 7 s, and more than 7 s are needed")];
     noticed(functions_outlast_a_call_of_aws, &breaks);
+    let files = |timeout_s: u64| format!("Timeout: {timeout_s}\n      Environment: {{ Variables: {{ BUCKET: files }} }}\n");
+    noticed(functions_outlast_a_call_of_the_bucket, &[("Timeout: 10\n", &files(24), "Work: 24 s, and more than 24 s are needed")]);
+    let enough = SAMPLE.replacen("Timeout: 10\n", &files(25), 1);
+    assert_eq!(functions_outlast_a_call_of_the_bucket(&Template::parse(&enough).expect("is understood")), Vec::<String>::new());
     let sends = "Timeout: 31\n      Environment: { Variables: { GRAPH_URL: somewhere } }\n";
     noticed(functions_outlast_their_sends, &[("Timeout: 10\n", sends, "Work: 31 s, and 32 s are needed")]);
     let enough = SAMPLE.replacen("Timeout: 10\n", &sends.replace("31", "32"), 1);
@@ -519,5 +574,36 @@ fn unprotected_tables_are_noticed() {
             ("SSEEnabled: true", "SSEEnabled: false", "Table is not encrypted with a key of the account"),
             ("      DeletionProtectionEnabled: true\n", "", "Table can be deleted"),
         ],
+    );
+}
+
+#[test]
+fn an_open_or_untidy_bucket_is_noticed() {
+    noticed(
+        buckets_are_private_and_tidy,
+        &[
+            ("BlockPublicAcls: true", "BlockPublicAcls: false", "Files may be opened to the public"),
+            (", RestrictPublicBuckets: true", "", "Files may be opened to the public"),
+            ("BucketOwnerEnforced", "ObjectWriter", "Files may be opened by lists of access"),
+            ("SSEAlgorithm: AES256", "", "Files is not said to be encrypted"),
+            ("Status: Enabled", "Status: Disabled", "Files keeps what was never finished"),
+            ("Status: Enabled", "Status: Enabled, Prefix: demo", "Files keeps what was never finished"),
+            ("DaysAfterInitiation: 1", "DaysAfterInitiation: 30", "Files keeps what was never finished"),
+            (
+                "      OwnershipControls",
+                "      BucketName: files\n      OwnershipControls",
+                "Files has a name that another account may have taken",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn data_that_go_with_the_stack_are_noticed() {
+    let table = "Table:\n    Type: AWS::DynamoDB::Table\n    DeletionPolicy: Retain\n";
+    let files = "Files:\n    Type: AWS::S3::Bucket\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n";
+    noticed(
+        data_outlive_the_stack,
+        &[(table, &table.replace("Retain", "Delete"), "Table"), (files, &files.replace("    UpdateReplacePolicy: Retain\n", ""), "Files")],
     );
 }

@@ -29,7 +29,10 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// How long S3 may take for a part of a file, each time that it is tried.
-const PART_TIMEOUT: Duration = Duration::from_secs(15);
+const PART_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// How long a call of S3 may take with all its attempts: under the timeout of every function that has the bucket.
+pub const BUCKET_TIMEOUT: Duration = PART_TIMEOUT.saturating_mul(2);
 
 /// One first attempt and two more, with exponential back-off and a token bucket:
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>.
@@ -132,7 +135,7 @@ impl Aws {
             .force_path_style(self.environment.endpoint_url_s3.is_some())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .timeout_config(timeouts().to_builder().operation_attempt_timeout(PART_TIMEOUT).operation_timeout(PART_TIMEOUT * 2).build())
+            .timeout_config(timeouts().to_builder().operation_attempt_timeout(PART_TIMEOUT).operation_timeout(BUCKET_TIMEOUT).build())
             .build()
     }
 

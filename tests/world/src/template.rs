@@ -79,6 +79,8 @@ pub struct Resource {
     pub kind: String,
     /// Its resolved properties.
     pub properties: Value,
+    /// It stays when the stack is deleted, or an update puts another in its place.
+    pub is_kept: bool,
 }
 
 /// An `AWS::DynamoDB::Table`.
@@ -205,7 +207,8 @@ impl Template {
             let kind = resource["Type"].as_str().unwrap_or_default().to_owned();
             let properties = resolver.resolve(&resource["Properties"])?;
             template.add(id, &kind, &properties, &resolver)?;
-            template.resources.insert(id.clone(), Resource { kind, properties });
+            let is_kept = resource["DeletionPolicy"] == "Retain" && resource["UpdateReplacePolicy"] == "Retain";
+            template.resources.insert(id.clone(), Resource { kind, properties, is_kept });
         }
         Ok(template)
     }
