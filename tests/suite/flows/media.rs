@@ -197,6 +197,24 @@ async fn a_connection_that_is_stopped_fetches_and_one_in_error_fetches_when_it_r
 }
 
 #[tokio::test]
+async fn a_voice_message_whose_file_has_gone_when_its_turn_is_handed_over_holds_nobody_up() {
+    let world = World::new().await;
+    stops(&world).await;
+    world.writes_to(NUMBER, ANA, Inbound::Audio(file("a voice")));
+    world.pass(SECOND).await;
+    world.writes(ANA, "did you hear it?");
+    world.pass(MINUTE).await;
+    let speech = serde_json::json!({ "speech_to_text": { "url": "http://127.0.0.1:9/transcriptions", "model": "any", "key": KEY } });
+    assert_eq!(world.api("PUT", "/v1/connections/demo/agents/example", Some(speech)).await.0, 200);
+    world.s3.blobs("test").delete(&world.s3.keys()).await.expect("the bucket answers");
+    runs(&world).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.told_of(ANA).await, ["audio", "did you hear it?"]);
+    let missing = world.turns()[0].transcript.clone().and_then(|it| it.missing).expect("it says why");
+    assert_eq!(missing.code, "speech_unreadable");
+}
+
+#[tokio::test]
 async fn what_is_owed_anew_is_not_overtaken_by_what_was_owed_behind_it() {
     let world = World::new().await;
     world.meta.revoke_token(ACCESS_TOKEN, 460);

@@ -160,8 +160,15 @@ impl Service for Engine {
             _ => "s3:GetObject",
         };
         let path = call.head.uri.split('?').next().unwrap_or_default();
-        let bucket = path.splitn(4, '/').nth(3).and_then(|it| it.split('/').next()).unwrap_or_default();
-        let resource = if permission == "s3:ListBucket" { format!("arn:aws:s3:::{bucket}") } else { format!("arn:aws:s3:::{bucket}/*") };
-        vec![(permission.to_owned(), resource)]
+        let (bucket, key) = path.splitn(4, '/').nth(3).map_or(("", ""), |it| it.split_once('/').unwrap_or((it, "")));
+        let listed = ("s3:ListBucket".to_owned(), format!("arn:aws:s3:::{bucket}"));
+        if permission == "s3:ListBucket" {
+            return vec![listed];
+        }
+        let needed = (permission.to_owned(), format!("arn:aws:s3:::{bucket}/*"));
+        // Our keys are in a URL as they are. Whoever may not list is not told either that one is missing, but denied:
+        // <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>.
+        let is_missing = permission == "s3:GetObject" && !self.folder.path().join(bucket).join(key).exists();
+        if is_missing { vec![needed, listed] } else { vec![needed] }
     }
 }
