@@ -6,13 +6,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{self, Stream};
 
 use crate::redelivery::Retryable;
@@ -139,7 +139,7 @@ impl Blobs {
             blobs: self.clone(),
             key: key.to_owned(),
             content_type: content_type.to_owned(),
-            part: BytesMut::new(),
+            part: Vec::new(),
             size: 0,
             id: None,
             done: Vec::new(),
@@ -172,6 +172,10 @@ impl Blobs {
         let got = match self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await {
             Ok(it) => it,
             Err(SdkError::ServiceError(it)) if matches!(it.err(), GetObjectError::NoSuchKey(_)) => return Ok(None),
+            // Of an empty object S3 refuses any range.
+            Err(SdkError::ServiceError(it)) if it.err().code() == Some("InvalidRange") => {
+                return Ok(Some(Blob { head: Head { size: 0, content_type: None, etag: None }, body: ByteStream::default() }));
+            }
             Err(it) => return Err(unavailable("give an object")(it.into())),
         };
         let head = Head { size: size(got.content_length), content_type: got.content_type, etag: got.e_tag };
@@ -255,10 +259,12 @@ fn presigning(action: &'static str, valid: Duration) -> Result<PresigningConfig,
     PresigningConfig::expires_in(valid).map_err(|it| unavailable(action)(it.into()))
 }
 
-/// The value of `Content-Disposition` that names a file: once as old readers take it, once in UTF-8.
+/// The value of `Content-Disposition` that names a file: once as old readers take it, once in UTF-8. What steers a terminal, a line or a path
+/// is in neither.
 ///
-/// <https://www.rfc-editor.org/rfc/rfc6266>
+/// <https://www.rfc-editor.org/rfc/rfc6266>, <https://www.rfc-editor.org/rfc/rfc8187>
 fn attachment(filename: &str) -> String {
+    let filename: String = filename.chars().map(|it| if it.is_control() || "/\\".contains(it) { '_' } else { it }).collect();
     let plain: String = filename.chars().map(|it| if it.is_ascii_alphanumeric() || "-_. ".contains(it) { it } else { '_' }).collect();
     let coded: String = filename.bytes().fold(String::new(), |text, it| match it {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => text + char::from(it).encode_utf8(&mut [0; 4]),
@@ -273,8 +279,8 @@ pub struct Upload {
     blobs: Blobs,
     key: String,
     content_type: String,
-    /// What is not sent yet: at most [`PART`] and what came with it.
-    part: BytesMut,
+    /// What is not sent yet: less than a [`PART`].
+    part: Vec<u8>,
     size: u64,
     /// S3's id of it, once a part was sent.
     id: Option<String>,
@@ -288,12 +294,17 @@ impl Upload {
     /// [`BlobError`].
     pub async fn push(&mut self, chunk: &[u8]) -> Result<(), BlobError> {
         self.size += chunk.len() as u64;
-        for piece in chunk.chunks(PART) {
-            self.part.extend_from_slice(piece);
-            if self.part.len() >= PART {
-                let part = self.part.split_to(PART).freeze();
-                self.send(part).await?;
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            // All at once: what grows step by step ends at up to twice as much. Memory that is not written to is not taken from the machine.
+            self.part.reserve_exact(PART - self.part.len());
+            let (fits, later) = rest.split_at(rest.len().min(PART - self.part.len()));
+            self.part.extend_from_slice(fits);
+            if self.part.len() == PART {
+                let part = std::mem::take(&mut self.part);
+                self.send(part.into()).await?;
             }
+            rest = later;
         }
         Ok(())
     }
@@ -303,7 +314,7 @@ impl Upload {
     /// # Errors
     /// [`BlobError`].
     pub async fn finish(mut self) -> Result<u64, BlobError> {
-        let rest = self.part.split().freeze();
+        let rest = Bytes::from(std::mem::take(&mut self.part));
         let Some(id) = self.id.clone() else {
             self.blobs.put(&self.key, &self.content_type, rest).await?;
             return Ok(self.size);
@@ -361,7 +372,17 @@ mod tests {
     fn a_name_that_anybody_chose_breaks_no_header() {
         assert_eq!(attachment("quote 7.pdf"), "attachment; filename=\"quote 7.pdf\"; filename*=UTF-8''quote%207.pdf");
         let odd = attachment("\"; x=\r\n/ü.pdf");
-        assert_eq!(odd, "attachment; filename=\"__ x_____.pdf\"; filename*=UTF-8''%22%3B%20x%3D%0D%0A%2F%C3%BC.pdf");
+        assert_eq!(odd, "attachment; filename=\"__ x_____.pdf\"; filename*=UTF-8''%22%3B%20x%3D___%C3%BC.pdf");
         assert!(!odd.contains(['\r', '\n']));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_sent_yet_never_takes_more_than_a_part() {
+        let config = aws_sdk_s3::Config::builder().behavior_version(aws_sdk_s3::config::BehaviorVersion::latest()).build();
+        let mut upload = Blobs::new(config, "bucket").begin("demo/file", "application/pdf");
+        for chunk in vec![7; PART - 1].chunks(100_000) {
+            upload.push(chunk).await.expect("nothing is sent yet");
+            assert!(upload.part.capacity() <= PART, "{}", upload.part.capacity());
+        }
     }
 }
