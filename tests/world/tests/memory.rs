@@ -1,6 +1,6 @@
 //! How much memory a customer's file takes on its way into the bucket: as much as a part of it, however large it is.
 //!
-//! A program of its own, so that nothing else is counted. Meta is a server here that makes the file up as it is read.
+//! The function's own handler runs here, in a program of its own, so that nothing else is counted. Meta is a server here that makes the
 
 use std::convert::Infallible;
 
@@ -9,17 +9,14 @@ use axum::body::{Body, Bytes};
 use axum::extract::Path;
 use axum::routing::get;
 use channel::blobs::PART;
-use channel::counts::Counts;
-use channel::directory::Directory;
 use channel::jobs::{MediaJob, MediaTask, V1};
-use channel::media::Files;
-use channel::redelivery::{Delivery, Progress};
 use channel::web::{Web, WebSettings};
 use domain::ids::{MessageId, MessageKey, NumberId, TenantId};
 use domain::message::Media;
 use meta::graph::{Graph, Settings};
 use peak_alloc::PeakAlloc;
 use serde_json::json;
+use world::mapping::event;
 use world::story::{ANA, NUMBER, World, connection_id, vault};
 
 #[global_allocator]
@@ -59,16 +56,16 @@ async fn taken(world: &World, graph: &Graph, megabytes: usize) -> usize {
         queued_at: world.now(),
         task: MediaTask::Fetch { media: Media { id: Some(megabytes.to_string()), ..Media::default() } },
     };
-    let delivery = Delivery { receive_count: 1, sent_at_ms: None, message_id: "1".to_owned() };
-    let (blobs, directory, counts, vault) = (world.s3.blobs("media"), Directory::new(world.store.clone(), vault()), Counts::new(), vault());
+    let body = serde_json::to_string(&job).expect("it is data");
+    let event = event("media.fifo", &[json!({ "MessageId": "1", "Body": body, "Attributes": { "ApproximateReceiveCount": "1" } })]);
     let web = Web::new(&WebSettings { allow_loopback: true, connect_timeout: std::time::Duration::from_secs(3) }).expect("a client");
-    let (store, queues) = (&world.store, &world.queues);
-    let files = Files { store, queues, blobs: &blobs, directory: &directory, vault: &vault, graph, web: &web, counts: &counts };
+    let engines = (world.store.clone(), world.queues.clone(), world.s3.blobs("media"));
+    let handles = media::Handles::over(engines, vault(), graph.clone(), web);
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();
-    let progress = files.see_to(&job, &delivery, world.now()).await.expect("it is fetched");
+    let answer = media::handle(&handles, event, world.now(), None).await;
     let taken = MEMORY.peak_usage().saturating_sub(before);
-    assert_eq!(progress, Progress::Done);
+    assert!(answer.batch_item_failures.is_empty(), "it is not fetched");
     let kept = world.store.file(&message).await.expect("the store answers").and_then(|it| it.file).expect("it is here");
     assert_eq!(kept.size, (megabytes as u64) << 20);
     println!(
