@@ -40,6 +40,12 @@ const TYPING_AGAIN: Duration = Duration::from_secs(20);
 const PAUSES: [u64; 6] = [1, 2, 4, 8, 15, 30];
 /// An endpoint that has failed so often in a row is down.
 const FAILURES: u16 = 6;
+/// So many turns of one agent are under way at once, of those that began within the same half minute, which none outlasts: an endpoint that
+/// hangs, or thinks long of many, leaves room for others.
+const AT_ONCE: i64 = 25;
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+/// Where there is no room, it is looked for again after a second, and later at most so long.
+const LONGEST_WAIT: u64 = 10;
 /// A message that is not kept yet will be in a moment.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -174,7 +180,17 @@ impl Bridge<'_> {
             return self.owe(&conversation, turn, now).await;
         }
         let telling = Telling { turn, key: &key, conversation: &conversation, known: &known, attachment: &attachment, endpoint: &endpoint };
-        match self.ask(&telling).await? {
+        let within = now.as_millis().div_euclid(i64::try_from(HALF_A_MINUTE.as_millis()).unwrap_or(i64::MAX));
+        if !self.store.endpoint_has_room(&attachment, within, AT_ONCE, now.plus(HALF_A_MINUTE * 2)).await? {
+            self.counts.one("bridge.waits");
+            return Ok(Progress::Wait(Duration::from_secs(u64::from(delivery.receive_count).clamp(1, LONGEST_WAIT))));
+        }
+        let asked = self.ask(&telling).await;
+        if self.store.endpoint_is_left(&attachment, within).await.is_err() {
+            // The turn is told: its place becomes free with the half minute.
+            self.counts.one("bridge.not_left");
+        }
+        match asked? {
             Ok(answer) => self.taken(&telling, &answer).await,
             Err(untaken) => self.untaken(&telling, untaken, delivery).await,
         }

@@ -3,6 +3,7 @@
 use domain::connection::Connection;
 use domain::ids::{AgentId, ConnectionId};
 use domain::time::Timestamp;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Attachment, DownBecause, NumberItem};
@@ -168,6 +169,28 @@ impl Store {
     /// [`StoreError`].
     pub async fn endpoint_up_told(&self, of: &Attachment, since: Timestamp) -> Result<Option<Attachment>, StoreError> {
         self.endpoint(of, forgotten(Update::existing()).when("down_since", &since)?).await
+    }
+
+    /// One turn more is about to be told to an agent's endpoint, among at most so many that began within the same time, by `within`. Is there
+    /// room for it?
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_has_room(&self, of: &Attachment, within: i64, at_most: i64, expires_at: Timestamp) -> Result<bool, StoreError> {
+        let expires_at = expires_at.as_millis() / 1_000;
+        let update = Update::of_any().add("at_once", 1).set("expires_at", &expires_at)?.when_absent_or_below("at_once", at_most);
+        let written = self.dynamo.update::<IgnoredAny>(&keys::asked_at_once(&of.connection, &of.agent, within), update).await?;
+        Ok(written.is_ok())
+    }
+
+    /// Such a turn is told, or not: there is room for another.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn endpoint_is_left(&self, of: &Attachment, within: i64) -> Result<(), StoreError> {
+        let key = keys::asked_at_once(&of.connection, &of.agent, within);
+        let _ = self.dynamo.update::<IgnoredAny>(&key, Update::existing().add("at_once", -1)).await?;
+        Ok(())
     }
 
     async fn endpoint(&self, of: &Attachment, update: Update) -> Result<Option<Attachment>, StoreError> {

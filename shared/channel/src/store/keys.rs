@@ -103,6 +103,11 @@ pub(crate) fn attachment(connection: &ConnectionId, agent: &AgentId) -> Key {
     Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("AGENT#{agent}"))
 }
 
+/// How many turns an agent is asked at once, of those that it began to be asked within some time.
+pub(crate) fn asked_at_once(connection: &ConnectionId, agent: &AgentId, within: i64) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("ASKED#{agent}#{within}"))
+}
+
 /// Which agent has Inbound on a connection.
 pub(crate) fn inbound_agent(connection: &ConnectionId) -> Key {
     Key::new(Table::Config, format!("CONNECTION#{connection}"), "INBOUND")
@@ -276,6 +281,7 @@ mod tests {
             (format!("waba {n} {c}"), connection_of_waba(&WabaId::parse(n).expect("valid"), &connection_id)),
             (format!("attachment {c} {v}"), attachment(&connection_id, &AgentId::parse(v).expect("valid"))),
             (format!("inbound agent {c}"), inbound_agent(&connection_id)),
+            (format!("asked {c} {v} {at}"), asked_at_once(&connection_id, &AgentId::parse(v).expect("valid"), at)),
             (format!("idempotency {c} {w}"), idempotency(&TenantId::parse(c).expect("valid"), w)),
             (format!("log {c} {at} {w}"), log_line(&connection_id, Timestamp::from_millis(at), w)),
             (format!("phone {c} {at}"), address(&connection_id, &phone)),
