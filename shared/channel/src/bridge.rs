@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::connections::ConnectionError;
+use crate::connections::{self, ConnectionError};
 use crate::counts::Counts;
 use crate::directory::{Directory, DirectoryError, KnownConnection};
 use crate::endpoints::{self, Untaken};
@@ -34,8 +34,6 @@ use crate::web::{Answer, Web, WebError};
 
 /// How long an agent has to answer a turn.
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(25);
-/// The customer sees for 25 seconds that an answer is being written: it is shown anew before they are over.
-const TYPING_AGAIN: Duration = Duration::from_secs(20);
 /// What an endpoint did not take is told again after so many seconds each time.
 const PAUSES: [u64; 6] = [1, 2, 4, 8, 15, 30];
 /// An endpoint that has failed so often in a row is down.
@@ -177,7 +175,9 @@ impl Bridge<'_> {
         }
         let queued_at = delivery.sent_at_ms.map_or(now, Timestamp::from_millis);
         if owed::must_wait(self.store, &conversation, &key, kept.as_ref(), queued_at).await? {
-            return self.owe(&conversation, turn, now).await;
+            let owed = self.owe(&conversation, turn, now).await?;
+            connections::probe(self.queues, &known.connection, connections::OWED, now).await?;
+            return Ok(owed);
         }
         let telling = Telling { turn, key: &key, conversation: &conversation, known: &known, attachment: &attachment, endpoint: &endpoint };
         let within = now.as_millis().div_euclid(i64::try_from(HALF_A_MINUTE.as_millis()).unwrap_or(i64::MAX));
@@ -236,20 +236,20 @@ impl Bridge<'_> {
         }
     }
 
-    /// Shows the customer that an answer is being written, for as long as this is awaited. A courtesy: nothing hangs on it.
+    /// Shows the customer that an answer is being written, for 25 seconds, and never ends. A courtesy: nothing hangs on it.
+    ///
+    /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/typing-indicators>
     async fn shows_typing(&self, telling: &Telling<'_>) -> Infallible {
         let Telling { turn, conversation, known, .. } = telling;
-        loop {
-            let now = self.clock.now();
-            let runs = known.connection.lifecycle.sending(now) == Sending::Allowed;
-            if runs && conversation.admit_reply(Who::Agent, &known.connection.numbers, now).is_ok() {
-                let marked = self.graph.mark_read(&turn.number, &credentials(known), &turn.wamid, true).await;
-                if marked.is_err() {
-                    self.counts.one("read.not_marked");
-                }
+        let now = self.clock.now();
+        let runs = known.connection.lifecycle.sending(now) == Sending::Allowed;
+        if runs && conversation.admit_reply(Who::Agent, &known.connection.numbers, now).is_ok() {
+            let marked = self.graph.mark_read(&turn.number, &credentials(known), &turn.wamid, true).await;
+            if marked.is_err() {
+                self.counts.one("read.not_marked");
             }
-            self.clock.until(now.plus(TYPING_AGAIN)).await;
         }
+        std::future::pending().await
     }
 
     /// The agent has taken the turn: what it answers is sent.

@@ -210,7 +210,7 @@ impl Files<'_> {
         let attachment = self.store.attachment(&job.connection, &turn.agent).await?;
         let mut turn = turn.clone();
         if let Some(media) = turn.content.media().filter(|it| it.id.is_some()).cloned() {
-            let known = self.directory.connection_afresh(&job.connection, now).await?.unwrap_or(known);
+            let known = self.directory.connection_afresh(&job.connection, now).await?.unwrap_or_else(|| known.clone());
             if known.connection.lifecycle.state == State::Error {
                 return self.owe(&conversation, key, &turn, now).await;
             }
@@ -230,8 +230,12 @@ impl Files<'_> {
         }
         let queued_at = delivery.sent_at_ms.map_or(job.queued_at, Timestamp::from_millis);
         let must_wait = owed::must_wait(self.store, &conversation, key, kept.as_ref().map(|it| &it.1), queued_at).await?;
-        if attachment.down_since.is_some() || must_wait {
-            return self.owe(&conversation, key, &turn, now).await;
+        if must_wait || attachment.down_since.is_some() {
+            let owed = self.owe(&conversation, key, &turn, now).await?;
+            if attachment.down_since.is_none() {
+                connections::probe(self.queues, &known.connection, connections::OWED, now).await?;
+            }
+            return Ok(owed);
         }
         if let Some(wait) = self.gather(job, &mut turn, &conversation, &attachment, kept.as_ref(), now).await? {
             return Ok(Progress::Wait(wait));

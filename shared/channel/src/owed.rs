@@ -240,7 +240,7 @@ pub(crate) async fn owe(store: &Store, conversation: &Conversation, turn: &Turn,
         }
     }
     store.list_owed(&conversation.connection, &conversation.id, now).await?;
-    store.change_conversation(&conversation.id, |conversation| messages.iter().for_each(|it| conversation.owe(it))).await?;
+    store.change_conversation(&conversation.id, |conversation| messages.iter().for_each(|it| conversation.owe(it, now))).await?;
     Ok(true)
 }
 
@@ -252,8 +252,8 @@ pub(crate) fn messages_of(turn: &Turn) -> Vec<MessageKey> {
     std::iter::once(first.clone()).chain(behind).collect()
 }
 
-/// Must a turn that was queued at `queued_at` wait, since something before it is owed? One that is handed over out of what was owed waits only
-/// for what is owed anew since.
+/// Must a turn that was queued at `queued_at` wait, since something before it is owed? What has become owed since then is queued behind it, if
+/// it is handed over already: it must wait for that too.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -264,12 +264,13 @@ pub(crate) async fn must_wait(
     item: Option<&MessageItem>,
     queued_at: Timestamp,
 ) -> Result<bool, StoreError> {
-    let Some(span) = conversation.owed.as_ref().filter(|_| conversation.owes_before(key)) else { return Ok(false) };
-    if !item.is_some_and(is_owed) {
+    if conversation.owes_before(key) && !item.is_some_and(is_owed) {
         return Ok(true);
     }
-    let before = store.messages(conversation.everywhere(), span.first.at, key.at).await?;
-    Ok(before.iter().any(|(other, item)| other.id != key.id && owed_at(item) >= Some(queued_at)))
+    let Some(back) = conversation.turned_back.filter(|it| it.last >= queued_at && it.first <= key.at) else { return Ok(false) };
+    let before = store.messages(conversation.everywhere(), back.first, key.at).await?;
+    let is_before = |other: &MessageKey| (other.at, &other.id) < (key.at, &key.id);
+    Ok(before.iter().any(|(other, item)| is_before(other) && owed_at(item) >= Some(queued_at)))
 }
 
 /// Is the turn of this message owed?

@@ -149,6 +149,15 @@ impl Erased {
     }
 }
 
+/// Turns that became owed on their way to the agent: what was queued behind them may be told only after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedBack {
+    /// Meta's time of the first of their messages.
+    pub first: Timestamp,
+    /// When the last of them became owed.
+    pub last: Timestamp,
+}
+
 /// From one message to another, both included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
@@ -388,6 +397,9 @@ pub struct Conversation {
     /// Turns that could not be handed over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Span>,
+    /// What became owed on its way to the agent, when that happened last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turned_back: Option<TurnedBack>,
     /// The last message that went by way of its file, or behind one: what comes after it goes the same way until it is handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_media: Option<MessageKey>,
@@ -438,6 +450,7 @@ impl Conversation {
             read_at: None,
             missed: None,
             owed: None,
+            turned_back: None,
             in_media: None,
             decided: BTreeMap::new(),
             unsupported_told_at: None,
@@ -566,9 +579,12 @@ impl Conversation {
         self.missed = joined_spans(self.missed.take(), self.owed.take());
     }
 
-    /// The turn of this message, which was decided to be handed over, is owed.
-    pub fn owe(&mut self, message: &MessageKey) {
+    /// The turn of this message, which was on its way to the agent, is owed from now on.
+    pub fn owe(&mut self, message: &MessageKey, now: Timestamp) {
         Span::extend(&mut self.owed, message);
+        let before = self.turned_back.take().filter(|it| now.since(it.last) <= TURN_WITHIN);
+        let first = before.map_or(message.at, |it| it.first.min(message.at));
+        self.turned_back = Some(TurnedBack { first, last: now });
     }
 
     /// Is something owed that comes before this message? Then it must not be handed over yet.
@@ -892,6 +908,10 @@ impl Conversation {
         self.read_at = self.read_at.max(other.read_at);
         self.missed = joined_spans(self.missed, other.missed);
         self.owed = joined_spans(self.owed, other.owed);
+        self.turned_back = match (self.turned_back, other.turned_back) {
+            (Some(a), Some(b)) => Some(TurnedBack { first: a.first.min(b.first), last: a.last.max(b.last) }),
+            (a, b) => a.or(b),
+        };
         self.in_media = later(self.in_media, other.in_media, MessageKey::clone);
         self.last_inbound_at = self.last_inbound_at.max(other.last_inbound_at);
         if let Some(at) = self.last_inbound_at {

@@ -8,6 +8,7 @@ use channel::store::Endpoint;
 use serde_json::{Value, json};
 use world::mapping::Freely;
 use world::story::{ANA, AgentAnswer, NUMBER, World, connection_id, texts};
+use world::wire::{Fault, Rule};
 
 use super::neighbours::{THEIR_NUMBER, neighbour};
 use super::{DAY, HOUR, MINUTE, SECOND};
@@ -159,6 +160,37 @@ async fn messages_that_meet_an_endpoint_as_it_fails_and_recovers_are_told_in_ord
         assert_eq!(answers(world, ANA), ["one", "two", "three", "four", "five"].map(|it| format!("You said: {it}")));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_is_stuck_while_its_endpoint_fails_and_recovers_does_not_overtake() {
+    /// How often the bridge reads before the turn of the first message is owed.
+    async fn reads_of_the_first() -> u64 {
+        let world = World::new().await;
+        let agent = world.agent_listens_on_https().await;
+        agent.says(410, "");
+        world.writes(ANA, "one");
+        world.settle().await;
+        world.may_leave_messages();
+        world.dynamo.faults().calls_by("bridge")["GetItem"]
+    }
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(410, "");
+    // DynamoDB fails the bridge from the second turn on, until the endpoint is well again.
+    world.dynamo.faults().add(Rule::every(Fault::InternalError).by("bridge").of("GetItem").after(reads_of_the_first().await));
+    world.writes(ANA, "one");
+    // Meta's times are whole seconds.
+    world.clock.advance(SECOND);
+    world.writes(ANA, "two");
+    world.pass(SECOND * 5).await;
+    assert_eq!((agent.words(), world.lying_in("BridgeQueue").len()), (vec!["one".to_owned()], 1));
+    agent.says_back();
+    world.pass(MINUTE).await;
+    assert_eq!(told(&world).last(), Some(&(EndpointState::Up, None)));
+    world.dynamo.faults().clear();
+    world.pass(MINUTE * 5).await;
+    assert_eq!(answers(&world, ANA), ["You said: one", "You said: two"]);
 }
 
 #[tokio::test]
@@ -409,6 +441,38 @@ async fn turns_of_an_agent_that_is_detached_or_listens_elsewhere_are_missed() {
         assert_eq!(turn.missed.iter().map(|it| it.text.clone().unwrap_or_default()).collect::<Vec<_>>(), ["hello?"]);
     })
     .await;
+}
+
+#[tokio::test]
+async fn turns_of_an_agent_whose_inbound_is_off_are_missed() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        agent.says(500, "");
+        world.writes(ANA, "hello?");
+        world.settle().await;
+        let asked = agent.turns().len();
+        assert_eq!(world.api("PUT", AGENT, Some(json!({ "inbound": false }))).await.0, 200);
+        agent.says_back();
+        world.pass(MINUTE).await;
+        assert_eq!(agent.turns().len(), asked);
+        assert!(world.conversation(ANA).await.missed.is_some(), "it is named in the next turn");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_erased_before_it_is_told_is_not_told() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(500, "");
+    world.writes(ANA, "forget this");
+    world.settle().await;
+    let asked = agent.turns().len();
+    let conversation = world.conversation(ANA).await.id;
+    assert_eq!(world.api("DELETE", &format!("/v1/conversations/{conversation}"), None).await.0, 202);
+    agent.says_back();
+    world.pass(HOUR).await;
+    assert_eq!(agent.turns().len(), asked);
 }
 
 #[tokio::test]
