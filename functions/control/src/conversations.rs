@@ -373,9 +373,10 @@ async fn send(
         Known::Open(it) => it,
     };
     if claim.is_new {
-        sending::admit_message(&connection, &conversation, &message.message, now.0).map_err(|it| Problem::refused(&it))?;
+        sending::admit_message(&connection, &conversation, &message.message, now.0)
+            .map_err(|it| Problem::refused(&it).within("message"))?;
         let admitted = uploads::admit(&handles.blobs, &connection.id, &message.message).await?;
-        admitted.map_err(|it| Problem::refused(&it))?;
+        admitted.map_err(|it| Problem::refused(&it).within("message"))?;
     }
     let claim = once.begin(&handles, &caller.tenant, claim).await?;
     let of = (&claim.id, claim.at);

@@ -90,7 +90,8 @@ fn in_english(kind: &str) -> &str {
     match kind {
         "u16" | "u32" | "u64" => "a whole number",
         "a sequence" => "a list",
-        "a map" => "an object",
+        "a map" | "struct variant" => "an object",
+        "unit variant" => "a word",
         other => other,
     }
 }

@@ -106,7 +106,8 @@ async fn upload(
             Ok(Created(Upload { file: place.key, upload }))
         }
         Err(refusal) => {
-            let field = if matches!(refusal, Refusal::FileTooLarge { .. }) { "size" } else { "content_type" };
+            let is_of_size = new.size == 0 || matches!(refusal, Refusal::FileTooLarge { .. });
+            let field = if is_of_size { "size" } else { "content_type" };
             Err(Problem::invalid(vec![FieldError::new(field, refusal.code(), refusal.note())]))
         }
     }

@@ -170,6 +170,14 @@ impl Problem {
         problem
     }
 
+    /// Of what lies in a field of the request: its members are named by their place in the whole.
+    pub(crate) fn within(mut self, field: &str) -> Self {
+        for it in &mut self.0.errors {
+            it.field = format!("{field}.{}", it.field);
+        }
+        self
+    }
+
     fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }

@@ -39,8 +39,9 @@ fn decode(body: &str) -> Result<Turn> {
     let job: Value = serde_json::from_str(body).context("it is not JSON")?;
     let required = |name: &str| job[name].as_str().map(str::to_owned).with_context(|| format!("it has no `{name}`"));
     let content = &job["content"];
-    // A text has `text`, a tapped button or a chosen row its `title`, a file its `caption`.
-    let words = ["text", "title", "caption", "body"].iter().find_map(|it| content[it].as_str());
+    // A text has `text`, a tapped button or a chosen row its `title`, a file its `caption`; a voice message was perhaps turned into words.
+    let written = ["text", "title", "caption", "body"].iter().find_map(|it| content[it].as_str());
+    let words = written.or_else(|| job["transcript"]["text"].as_str());
     Ok(Turn {
         turn: required("turn")?,
         connection: required("connection")?,
@@ -102,6 +103,16 @@ mod tests {
         assert_eq!(body["turn"], "1790000000000#abc");
         let said = body["message"]["text"].as_str().expect("it says something");
         assert!(said.contains("“Hello \"you\"”"), "{said}");
+    }
+
+    #[test]
+    fn a_voice_message_speaks_by_its_transcript() {
+        let job = json!({
+            "turn": "1790000000000#abc", "agent": "example", "connection": "demo", "conversation": "conversation-1",
+            "content": { "kind": "audio", "voice": true }, "transcript": { "text": "call me back" },
+        });
+        let turn = decode(&job.to_string()).expect("it is a turn");
+        assert!(words(&turn.kind, turn.text.as_deref()).contains("“call me back”"));
     }
 
     #[test]

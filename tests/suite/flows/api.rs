@@ -105,7 +105,7 @@ async fn what_may_not_be_sent_is_said_at_once_and_its_key_is_free_still() {
     world.settle().await;
     let messages = path(&world, ANA, "/messages").await;
     let empty = posts(&world, "k", &messages, json!({ "message": { "type": "text", "text": " " } })).await;
-    assert_eq!((empty.status, &empty.body["errors"][0]["field"]), (422, &json!("text")), "{empty:?}");
+    assert_eq!((empty.status, &empty.body["errors"][0]["field"]), (422, &json!("message.text")), "{empty:?}");
     world.pass(DAY + HOUR).await;
     let closed = posts(&world, "k", &messages, text("Good morning")).await;
     assert_eq!((closed.status, &closed.body["code"], &closed.body["detail"]), (409, &json!("template_only"), &json!(CLOSED)));
