@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use channel::connections::{ConnectionEdit, Edited, StartOptions, Started};
-use channel::erasure;
 use channel::jobs::Reply;
 use channel::store::MessageItem;
 use channel::vault::Secret;
@@ -429,11 +428,7 @@ async fn wherever_a_function_dies_an_erasure_ends_and_what_is_written_later_is_k
             passes(world).await;
             writes_as(world, ANA, Tells::Both, "a new word");
             world.pass(AN_ERASURE).await;
-            // The schedule goes on with what a crash left.
-            assert_eq!(
-                erasure::walk(&world.store, &world.s3.blobs("test"), &connection_id(), world.now()).await.expect("the store answers"),
-                0
-            );
+            assert_eq!(world.store.listed_erasing(&connection_id()).await.expect("the store answers"), []);
             world.meta_repeats_all().await;
             let words = ["old word", "another", "makes them one"];
             let found = world.everything().into_iter().find(|it| words.iter().any(|word| it.contains(word)));

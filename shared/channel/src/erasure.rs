@@ -3,8 +3,8 @@
 //! First the conversation is listed as being erased, then its addresses are marked, then its state becomes an empty shell: from there on it
 //! is gone for every use-case. What is queued for it finds no conversation and is refused (a reply, a template) or dropped (what the customer
 //! or Meta said before). What comes later begins a new conversation. Then its items are wiped, slice by slice, those of its parts too; and
-//! once more when no function runs any longer that had read the conversation before. Whoever was not answered asks again; while the connection
-//! runs, the schedule goes on with what is listed too.
+//! once more when no function runs any longer that had read the conversation before. Whoever was not answered asks again; the schedule goes
+//! on with what is listed too, whether the connection runs or not.
 //!
 //! Not in reach: a turn that lies in `turns.fifo` and what an agent made of it are the agent runtime's; `quarantine` and the dead letters
 //! hold what came for up to fourteen days; the feed holds ids only.
@@ -36,8 +36,6 @@ const ITEMS: usize = 500;
 const SLICES: usize = 40;
 /// Of them so many are begun in one go, at ten calls each.
 const CONVERSATIONS_BEGUN: usize = 200;
-/// So many conversations are gone on with in one walk.
-const CONVERSATIONS: usize = 20;
 
 /// Why an erasure did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -132,9 +130,13 @@ pub async fn go_on_all(
         let Some(at) = store.erasing_all(connection).await? else { return Ok(Progress::Done) };
         let (found, next) = store.addressed(connection, at).await?;
         for id in &found {
-            if let Found::Live(_) = store.find_conversation(id).await? {
-                begin(store, queues, tenant, id, now).await?;
-                begun += 1;
+            match begin_live(store, queues, tenant, id, now).await {
+                Ok(it) => begun += usize::from(it),
+                Err(error) => {
+                    // Those behind it do not wait for it: it is listed, and the schedule tries again.
+                    tracing::error!(connection.id = %connection, conversation.id = %id, error.code = error.code(), "an erasure cannot begin: {error}");
+                    store.list_erasing(connection, id, now).await?;
+                }
             }
         }
         store.note_erasing_all(connection, next.as_ref()).await?;
@@ -146,6 +148,13 @@ pub async fn go_on_all(
         }
     }
     Ok(Progress::Wait(Duration::ZERO))
+}
+
+/// Begins the erasure of a conversation, unless it has begun.
+async fn begin_live(store: &Store, queues: &Queues, tenant: &TenantId, id: &ConversationId, now: Timestamp) -> Result<bool, SendError> {
+    let Found::Live(_) = store.find_conversation(id).await? else { return Ok(false) };
+    begin(store, queues, tenant, id, now).await?;
+    Ok(true)
 }
 
 async fn probe(
@@ -226,25 +235,4 @@ pub async fn go_on(
     }
     store.unlist_erasing(connection, id, at).await?;
     Ok(Progress::Done)
-}
-
-/// Goes on with what a crash left of the erasures of a connection. How many of them are not done.
-///
-/// # Errors
-/// [`StoreError`]: the next walk goes on.
-pub async fn walk(store: &Store, blobs: &Blobs, connection: &ConnectionId, now: Timestamp) -> Result<usize, StoreError> {
-    let listed = store.listed_erasing(connection).await?;
-    let mut left = listed.len().saturating_sub(CONVERSATIONS);
-    for id in listed.iter().take(CONVERSATIONS) {
-        match go_on(store, blobs, connection, id, now).await {
-            Ok(Progress::Done) => {}
-            Ok(_) => left += 1,
-            Err(error) => {
-                // The others do not wait for it.
-                tracing::error!(connection.id = %connection, error.code = error.code(), "an erasure cannot go on: {error}");
-                left += 1;
-            }
-        }
-    }
-    Ok(left)
 }

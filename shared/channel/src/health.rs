@@ -328,11 +328,10 @@ impl Health<'_> {
         Ok(self.store.checked(&probe.connection).await?.is_some_and(|it| it.checked_at >= probe.heard_at))
     }
 
-    /// Hands over a slice of what is owed, and goes on with erasures that a crash left.
+    /// Hands over a slice of what is owed.
     async fn hand_over(&self, stored: &StoredConnection, now: Timestamp) -> Result<Progress, HealthError> {
         let Connection { tenant, id, .. } = &stored.connection;
         let walked = owed::walk(self.store, self.queues, tenant, id, now).await?;
-        erasure::walk(self.store, self.blobs, id, now).await?;
         let is_done = walked.left == 0 && walked.failed == 0;
         Ok(if is_done { Progress::Done } else { Progress::Wait(OWED_AGAIN) })
     }

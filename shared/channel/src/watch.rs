@@ -1,4 +1,4 @@
-//! The schedule: every connection that is not STOPPED is looked at four times an hour, and checked with Meta once.
+//! The schedule: every connection that is not STOPPED, or ever ran, is looked at four times an hour; those that run are checked with Meta once.
 //!
 //! Which slice a connection is in follows from its id, so that they are spread over the hour and none is forgotten. This file asks Meta
 //! nothing: it has `health` do it, by probes; agents' endpoints that are down too.
@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use domain::connection::State;
-use domain::ids::{AgentId, ConnectionId, hash};
+use domain::ids::{AgentId, ConnectionId, ConversationId, hash};
 use domain::time::Timestamp;
 
 use crate::blobs::Blobs;
 use crate::connections::{self, CHECK, ConnectionError, DELETED, START};
 use crate::endpoints;
+use crate::erasure;
 use crate::queues::Queues;
 use crate::redelivery::Retryable as _;
 use crate::retention;
@@ -27,6 +28,10 @@ const CHECKS: i64 = 12;
 const HOURS: i64 = 24;
 /// An endpoint that is down, and was not asked for this long, has lost its probe.
 const ASKED_WITHIN: Duration = Duration::from_mins(30);
+/// An erasure that is younger has its own probe under way.
+const ERASED_WITHIN: Duration = Duration::from_mins(30);
+/// So many are gone on with in an hour, of one connection.
+const ERASURES: usize = 1_000;
 /// A start that is younger has its own probe under way.
 const STARTS_WITHIN: Duration = Duration::from_mins(2);
 
@@ -45,35 +50,46 @@ pub async fn look(store: &Store, queues: &Queues, blobs: &Blobs, now: Timestamp)
             if slice.rem_euclid(LOOKS) != turn.rem_euclid(LOOKS) {
                 continue;
             }
-            let stored = match store.connection(&id).await {
-                Ok(Some(it)) => it,
-                Ok(None) => continue,
-                Err(error) => {
-                    // Those behind it are looked at all the same.
-                    tracing::error!(connection.id = %id, error.code = error.code(), "a connection cannot be looked at: {error}");
-                    continue;
-                }
-            };
             let is_checked = slice.rem_euclid(CHECKS) == turn.rem_euclid(CHECKS);
-            if let Some((field, heard_at)) = reason(&stored, is_checked, now) {
-                connections::probe(queues, &stored.connection, field, heard_at).await?;
-                probes += 1;
+            match look_at(store, queues, blobs, &id, is_checked, now).await {
+                Ok(it) => probes += it,
+                // Those behind it are looked at all the same.
+                Err(error) => tracing::error!(connection.id = %id, error.code = error.code(), "a connection cannot be looked at: {error}"),
             }
-            match lost_endpoints(store, &id, now).await {
-                Ok(lost) => {
-                    for (agent, since) in lost {
-                        endpoints::probe(queues, &stored.connection, &agent, since).await?;
-                        probes += 1;
-                    }
-                }
-                Err(error) => tracing::error!(connection.id = %id, error.code = error.code(), "agents cannot be looked at: {error}"),
-            }
-            if is_checked && is_swept(&id, now) {
-                // What fails, or is too much for once, is swept the next day.
-                if let Err(error) = retention::sweep(blobs, &stored.connection, now).await {
-                    tracing::error!(connection.id = %id, error.code = error.code(), "old files of a connection cannot be deleted: {error}");
-                }
-            }
+        }
+    }
+    Ok(probes)
+}
+
+async fn look_at(
+    store: &Store,
+    queues: &Queues,
+    blobs: &Blobs,
+    id: &ConnectionId,
+    is_checked: bool,
+    now: Timestamp,
+) -> Result<usize, ConnectionError> {
+    let Some(stored) = store.connection(id).await? else { return Ok(0) };
+    let connection = &stored.connection;
+    let mut probes = 0;
+    if let Some((field, heard_at)) = reason(&stored, is_checked, now) {
+        connections::probe(queues, connection, field, heard_at).await?;
+        probes += 1;
+    }
+    for (agent, since) in lost_endpoints(store, id, now).await? {
+        endpoints::probe(queues, connection, &agent, since).await?;
+        probes += 1;
+    }
+    if is_checked {
+        for conversation in lost_erasures(store, id, now).await? {
+            connections::probe_of(queues, connection, erasure::FIELD, conversation.to_string(), now).await?;
+            probes += 1;
+        }
+    }
+    if is_checked && is_swept(id, now) {
+        // What fails, or is too much for once, is swept the next day.
+        if let Err(error) = retention::sweep(blobs, connection, now).await {
+            tracing::error!(connection.id = %id, error.code = error.code(), "old files of a connection cannot be deleted: {error}");
         }
     }
     Ok(probes)
@@ -97,6 +113,12 @@ async fn lost_endpoints(store: &Store, id: &ConnectionId, now: Timestamp) -> Res
     let down = store.attachments(id).await?.into_iter().filter_map(|it| Some((it.agent, it.down_since?, it.probed_at)));
     let lost = down.filter(|(_, since, probed_at)| now.since(probed_at.unwrap_or(*since)) >= ASKED_WITHIN);
     Ok(lost.map(|(agent, since, _)| (agent, since)).collect())
+}
+
+/// The conversations whose erasure should have ended, and has not: whoever was at it may have died.
+async fn lost_erasures(store: &Store, id: &ConnectionId, now: Timestamp) -> Result<Vec<ConversationId>, StoreError> {
+    let listed = store.listed_erasing(id).await?.into_iter();
+    Ok(listed.filter(|(_, at)| now.since(*at) >= ERASED_WITHIN).map(|it| it.0).take(ERASURES).collect())
 }
 
 /// Is this the hour of the day in which the connection's old files are deleted?

@@ -94,10 +94,10 @@ impl Lifecycle {
         Self { state, stopped_at, since: Some(at), ..self }
     }
 
-    /// Does the schedule look at it?
+    /// Does the schedule look at it? One that ever ran has customers, of whom data may have to be erased.
     #[must_use]
     pub fn is_watched(&self) -> bool {
-        self.state != State::Stopped
+        self.state != State::Stopped || self.running_since.is_some()
     }
 
     /// May a job send at `now`?

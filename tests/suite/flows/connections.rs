@@ -1,15 +1,15 @@
 //! *Connections*: made, started, watched, edited, stopped and deleted, checked with Meta all along.
 
-use channel::connections::{self, ConnectionDraft, ConnectionEdit, Edited, Field, StartOptions, Started};
+use channel::connections::{self, ConnectionDraft, ConnectionEdit, Edited, Field, NewConnection, StartOptions, Started};
 use channel::numbers::{self, SetUp, Step};
 use channel::report::{self, HealthReport};
 use channel::signup::{self, NOT_CONFIGURED, ServerApp, SignUp, SignedUp};
 use channel::store::{Callback, NumberItem, StoredConnection};
 use channel::vault::Secret;
 use domain::connection::State;
-use domain::ids::{AppId, ConnectionId, NumberId, TenantId};
+use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use meta_sim::{Account, App, Number, Token};
-use world::story::{ANA, APP, APP_SECRET, NUMBER, OTHER_NUMBER, WABA, World, connection_id, vault};
+use world::story::{ANA, APP, APP_SECRET, NUMBER, OTHER_NUMBER, WABA, World, connection_id, demo, vault};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::in_each_way;
@@ -797,4 +797,25 @@ async fn a_number_is_verified_with_its_code_and_registered_with_its_pin() {
     assert!(!world.meta.number(NEW_NUMBER).expect("there").registered);
     world.settle().await;
     assert_eq!(world.state(id).await, State::Error, "it was checked, and no number is left: {:?}", world.logs(id).await);
+}
+
+#[tokio::test]
+async fn connections_that_nobody_can_read_keep_the_schedule_from_no_other() {
+    let world = World::new().await;
+    // Enough that some are looked at together with the good one, and before it.
+    for it in 10..40 {
+        let id = ConnectionId::parse(format!("spoilt-{it}")).expect("an id");
+        let app = AppId::parse(format!("2000000000000{it}")).expect("an id");
+        let waba = WabaId::parse(format!("3000000000000{it}")).expect("an id");
+        let number = NumberId::parse(format!("1000000000000{it}")).expect("an id");
+        assert!(world.install(&NewConnection { id, app, waba, numbers: vec![number], ..demo() }).await);
+        world.spoils("ConfigTable", &format!("CONNECTION#spoilt-{it}"), "META").await;
+    }
+    let checked_at = async || world.store.checked(&connection_id()).await.expect("the store answers").map(|it| it.checked_at);
+    let before = checked_at().await;
+    world.pass(HOUR).await;
+    world.schedule_all().await;
+    world.settle().await;
+    assert!(checked_at().await > before);
+    world.may_leave_messages();
 }

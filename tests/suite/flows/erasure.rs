@@ -10,8 +10,9 @@ use domain::ids::{ConversationId, MessageId, MessageKey, NumberId, TenantId, Wam
 use domain::message::{Content, Event, Message, Preference};
 use meta_sim::{File, Inbound};
 use world::story::{ANA, NUMBER, World, connection_id};
+use world::wire::{Fault, Rule};
 
-use super::{DAY, MINUTE, SECOND};
+use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::person::{ANAS_ID, Tells, enters, writes_as};
 use crate::{in_each_way, in_every_way};
 
@@ -59,7 +60,7 @@ async fn much_happens(world: &World) -> ConversationId {
 async fn nothing_of_an_erased_customer_is_found_and_metas_repeats_bring_nothing_back() {
     in_every_way(async |world: &World| {
         let id = much_happens(world).await;
-        assert!(left(world, ANA).len() > 10, "else this story shows nothing");
+        assert!(left(world, ANA).len() > 10 && !world.s3.keys().is_empty(), "else this story shows nothing");
         assert_eq!(world.erases(&id).await, Begun::Erased);
         assert!(world.find(ANA).await.is_none() && world.find(ANAS_ID).await.is_none(), "it is gone at once");
         world.settle().await;
@@ -70,14 +71,10 @@ async fn nothing_of_an_erased_customer_is_found_and_metas_repeats_bring_nothing_
         // What becomes of our messages now finds shells, which take no status.
         assert!(world.meta.phone(ANA).reads().expect("a customer") > 0);
         world.pass(A_WHILE).await;
-        assert_eq!(left(world, ANA), Vec::<String>::new());
+        assert_eq!((left(world, ANA), world.s3.keys()), (Vec::<String>::new(), Vec::new()));
         assert_eq!(world.screen(ANA), screen, "and nobody wrote to them");
         let page = inbox::list(&world.store, &connection_id(), &Filter::default(), None, 9, world.now()).await.expect("the store answers");
         assert!(page.conversations.is_empty());
-        assert_eq!(
-            erasure::walk(&world.store, &world.s3.blobs("test"), &connection_id(), world.now()).await.expect("the store answers"),
-            0
-        );
         assert!(!world.everything().iter().any(|it| it.contains("ERASING#")), "nothing is left to be done");
     })
     .await;
@@ -298,4 +295,41 @@ async fn what_still_comes_for_a_connection_that_is_deleted_is_kept_for_nobody() 
         world.may_leave_messages();
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_erasure_that_was_left_goes_on_by_the_schedule_though_the_connection_is_stopped() {
+    let world = World::new().await;
+    world.writes(ANA, MARK);
+    world.settle().await;
+    let id = world.conversation(ANA).await.id;
+    world.stop().await;
+    // Whoever asks dies before health is told, and asks no more.
+    world.sqs.faults().add(Rule::every(Fault::CutBefore).by("control"));
+    assert_eq!(world.api("DELETE", &format!("/v1/conversations/{id}"), None).await.0, 503);
+    world.sqs.faults().clear();
+    world.pass(HOUR).await;
+    assert_ne!(left(&world, ANA), Vec::<String>::new(), "else this story shows nothing");
+    world.schedule_all().await;
+    world.settle().await;
+    assert_eq!(left(&world, ANA), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_conversation_that_nobody_can_read_keeps_no_other_from_being_erased_with_its_connection() {
+    let world = World::new().await;
+    let others = ["34611000001", "34611000002", "34611000003", "34611000004"];
+    for who in [ANA].into_iter().chain(others) {
+        world.writes(who, MARK);
+    }
+    world.settle().await;
+    let id = world.conversation(ANA).await.id;
+    world.spoils("ConversationsTable", &format!("CONVERSATION#{id}"), "STATE").await;
+    let tenant = TenantId::parse("demo").expect("an id");
+    erasure::begin_all(&world.store, &world.queues, &tenant, &connection_id(), world.now()).await.expect("the store answers");
+    world.pass(A_WHILE).await;
+    assert_eq!(world.everything().into_iter().find(|it| others.iter().any(|who| it.contains(who))), None);
+    let listed = world.store.listed_erasing(&connection_id()).await.expect("the store answers");
+    assert_eq!(listed.into_iter().map(|it| it.0).collect::<Vec<_>>(), [id], "it is not forgotten");
+    world.may_leave_messages();
 }

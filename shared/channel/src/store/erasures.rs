@@ -81,17 +81,18 @@ impl Store {
         Ok(found.map(|it| it.value.at))
     }
 
-    /// The conversations of a connection that are being erased.
+    /// The conversations of a connection that are being erased, and as of when.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn listed_erasing(&self, connection: &ConnectionId) -> Result<Vec<ConversationId>, StoreError> {
+    pub async fn listed_erasing(&self, connection: &ConnectionId) -> Result<Vec<(ConversationId, Timestamp)>, StoreError> {
         let mut listed = Vec::new();
         for shard in 0..SHARDS {
             let range = Range { from: "ERASING#", to: "ERASING#~", newest_first: false, limit: None };
             let found: Vec<(String, ErasingItem)> =
                 self.dynamo.query(Table::Conversations, &keys::listed(connection, shard), range).await?;
-            listed.extend(found.iter().filter_map(|it| ConversationId::parse(it.0.strip_prefix("ERASING#")?).ok()));
+            let ids = found.into_iter().filter_map(|(sk, it)| Some((ConversationId::parse(sk.strip_prefix("ERASING#")?).ok()?, it.at)));
+            listed.extend(ids);
         }
         Ok(listed)
     }

@@ -165,6 +165,15 @@ impl World {
         put.item("inbound", AttributeValue::Bool(false)).send().await.expect("the engine answers");
     }
 
+    /// An item of a table, named by its logical id, becomes one that nobody can read.
+    pub async fn spoils(&self, table: &str, pk: &str, sk: &str) {
+        let text = |it: &str| AttributeValue::S(it.to_owned());
+        let update = self.dynamo.client("test").update_item().table_name(&self.template.tables[table].name);
+        let update = update.key("pk", text(pk)).key("sk", text(sk)).update_expression("SET #a = :spoilt, #b = :spoilt");
+        let update = update.expression_attribute_names("#a", "connection").expression_attribute_names("#b", "lifecycle");
+        update.expression_attribute_values(":spoilt", AttributeValue::Bool(true)).send().await.expect("the engine answers");
+    }
+
     /// Another agent has Inbound on a number, or none.
     pub async fn gives_number_to(&self, number: &str, agent: Option<&str>) {
         if let Some(agent) = agent.and_then(|it| AgentId::parse(it).ok()) {
