@@ -205,10 +205,11 @@ pub async fn attach(
 /// # Errors
 /// [`ConnectionError`].
 pub async fn view(vault: &Vault, attachment: Attachment) -> Result<AgentView, ConnectionError> {
-    let masked = |secret: Option<Secret>| MaskedSecret { is_set: secret.is_some(), hint: secret.and_then(|it| it.hint()) };
-    let signing = vault.open_any(attachment.endpoint.as_ref().map(|it| &it.secret), &endpoints::of_secret(&attachment)).await?;
-    let key = vault.open_any(attachment.speech_to_text.as_ref().and_then(|it| it.key.as_ref()), &of_speech_key(&attachment)).await?;
-    Ok(AgentView { attachment, signing_secret: masked(signing), new_secret: None, speech_key: masked(key) })
+    let secret = attachment.endpoint.as_ref().map(|it| &it.secret);
+    let signing_secret = connections::masked(vault, secret, &endpoints::of_secret(&attachment)).await?;
+    let key = attachment.speech_to_text.as_ref().and_then(|it| it.key.as_ref());
+    let speech_key = connections::masked(vault, key, &of_speech_key(&attachment)).await?;
+    Ok(AgentView { attachment, signing_secret, new_secret: None, speech_key })
 }
 
 /// Takes an agent off a connection: it may send no more, and takes no turns. False if it was not attached.

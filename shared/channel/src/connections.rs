@@ -6,7 +6,7 @@ mod webhook;
 
 pub(crate) use deleting::clear_away;
 pub use deleting::delete;
-pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, of_connection, wrong_name};
+pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, masked, of_connection, wrong_name};
 pub use fields::{
     ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, check, create, edit, get,
     list, view,

@@ -5,10 +5,11 @@ use channel::numbers::{self, SetUp, Step};
 use channel::report::{self, HealthReport};
 use channel::signup::{self, NOT_CONFIGURED, ServerApp, SignUp, SignedUp};
 use channel::store::{Callback, NumberItem, StoredConnection};
-use channel::vault::Secret;
+use channel::vault::{AdditionalData, Secret};
 use domain::connection::State;
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use meta_sim::{Account, App, Number, Token};
+use serde_json::json;
 use world::story::{ANA, APP, APP_SECRET, NUMBER, OTHER_NUMBER, WABA, World, connection_id, demo, vault};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
@@ -817,5 +818,21 @@ async fn connections_that_nobody_can_read_keep_the_schedule_from_no_other() {
     world.schedule_all().await;
     world.settle().await;
     assert!(checked_at().await > before);
+    world.may_leave_messages();
+}
+
+#[tokio::test]
+async fn a_secret_that_opens_no_more_hides_no_connection_and_keeps_none_from_being_deleted() {
+    let world = World::new().await;
+    // As if somebody had written over it.
+    let elsewhere = AdditionalData::of_app(APP, "secret");
+    let sealed = vault().seal(&Secret::new("of something else"), &elsewhere, world.now()).await.expect("seals");
+    let spoil = |it: &StoredConnection| Some(StoredConnection { access_token: sealed.clone(), ..it.clone() });
+    world.store.change_connection(&connection_id(), spoil).await.expect("the store answers").expect("it is there");
+    let (status, listed) = world.api("GET", "/v1/connections", None).await;
+    assert_eq!((status, &listed["items"][0]["access_token"]), (200, &json!({ "set": true })), "{listed}");
+    assert_eq!(world.api("DELETE", "/v1/connections/demo", None).await.0, 204);
+    world.pass(HOUR).await;
+    assert!(!world.everything().iter().any(|it| it.contains("access_token")), "it is cleared away");
     world.may_leave_messages();
 }

@@ -8,6 +8,7 @@ use meta::graph::Graph;
 use super::{ConnectionError, DELETED, credentials, get, probe, tell};
 use crate::health::is_passing;
 use crate::queues::Queues;
+use crate::redelivery::Retryable as _;
 use crate::store::{Store, StoredConnection};
 use crate::vault::Vault;
 
@@ -63,11 +64,14 @@ pub(crate) async fn clear_away(
     let app = connection.app.as_ref();
     let is_shared = app.is_none() || is_subscription_shared(store, stored).await?;
     if !is_shared {
-        let credentials = credentials(store, vault, stored).await?;
-        match graph.unsubscribe(&connection.waba, &credentials).await {
-            Err(unread) if is_passing(&unread) && tries < TRIES => return Ok(false),
-            // A token that does not hold any more unsubscribes nothing: a person removes the app in Meta's Business settings.
-            _ => {}
+        // A token that does not hold any more, or cannot be opened, unsubscribes nothing: a person removes the app in Meta's Business settings.
+        match credentials(store, vault, stored).await {
+            Ok(credentials) => match graph.unsubscribe(&connection.waba, &credentials).await {
+                Err(unread) if is_passing(&unread) && tries < TRIES => return Ok(false),
+                _ => {}
+            },
+            Err(error) if error.is_retryable() && tries < TRIES => return Err(error),
+            Err(error) => tracing::error!(connection.id = %connection.id, error.code = error.code(), "an app is not unsubscribed: {error}"),
         }
     }
     if let Some(app) = app

@@ -11,8 +11,9 @@ use domain::time::Timestamp;
 
 use super::{ConnectionError, START, probe};
 use crate::queues::Queues;
+use crate::redelivery::Retryable as _;
 use crate::store::{Store, StoredConnection};
-use crate::vault::{AdditionalData, Secret, Vault};
+use crate::vault::{AdditionalData, Sealed, Secret, Vault, VaultError};
 
 /// Longest name, in characters.
 const NAME_LIMIT: usize = 100;
@@ -316,23 +317,34 @@ pub async fn list(store: &Store, tenant: &TenantId, after: Option<&ConnectionId>
 /// [`ConnectionError`].
 pub async fn view(store: &Store, vault: &Vault, stored: &StoredConnection) -> Result<ConnectionView, ConnectionError> {
     let (connection, id) = (&stored.connection, &stored.connection.id);
-    let masked = |secret: Secret| MaskedSecret { is_set: true, hint: secret.hint() };
     let app_secret = match (&stored.pending_app_secret, &connection.app) {
-        (Some(sealed), _) => masked(vault.open(sealed, &of_connection(id, APP_SECRET)).await?),
-        (None, Some(app)) => match store.app(app).await?.filter(|it| it.is_of_tenant(&connection.tenant)).and_then(|it| it.secret) {
-            Some(sealed) => masked(vault.open(&sealed, &AdditionalData::of_app(app.as_str(), "secret")).await?),
-            None => MaskedSecret::default(),
-        },
+        (Some(sealed), _) => masked(vault, Some(sealed), &of_connection(id, APP_SECRET)).await?,
+        (None, Some(app)) => {
+            let sealed = store.app(app).await?.filter(|it| it.is_of_tenant(&connection.tenant)).and_then(|it| it.secret);
+            masked(vault, sealed.as_ref(), &AdditionalData::of_app(app.as_str(), "secret")).await?
+        }
         (None, None) => MaskedSecret::default(),
     };
     Ok(ConnectionView {
         connection: connection.clone(),
-        access_token: masked(vault.open(&stored.access_token, &of_connection(id, ACCESS_TOKEN)).await?),
+        access_token: masked(vault, Some(&stored.access_token), &of_connection(id, ACCESS_TOKEN)).await?,
         app_secret,
         app_secret_is_pending: stored.pending_app_secret.is_some(),
         problem: stored.problem.clone(),
         version: stored.version,
     })
+}
+
+/// A secret as it is shown: without a hint if it can be opened no more, since a person can replace it all the same.
+pub(crate) async fn masked(vault: &Vault, sealed: Option<&Sealed>, of: &AdditionalData) -> Result<MaskedSecret, VaultError> {
+    match vault.open_any(sealed, of).await {
+        Ok(secret) => Ok(MaskedSecret { is_set: secret.is_some(), hint: secret.and_then(|it| it.hint()) }),
+        Err(error) if error.is_retryable() => Err(error),
+        Err(error) => {
+            tracing::error!(error.code = error.code(), "a secret cannot be shown: {error}");
+            Ok(MaskedSecret { is_set: true, hint: None })
+        }
+    }
 }
 
 /// Changes a tenant's connection, if it is at `version` still; without one, as it is now.
