@@ -376,17 +376,9 @@ impl<'a> Check<'a> {
     }
 
     async fn list_numbers(&mut self) -> Result<(), Stop> {
-        let (waba, credentials, mut after) = (self.connection.waba.clone(), self.credentials(), None);
-        self.records.clear();
-        loop {
-            let page = self.handles.graph.numbers(&waba, &credentials, after.as_deref()).await;
-            let page = unless_refused(page, |it| format!("Meta does not list the numbers of account {waba}: {it}. {REPLACE_TOKEN}"))?;
-            self.records.extend(page.items);
-            after = page.after;
-            if after.is_none() {
-                break;
-            }
-        }
+        let waba = self.connection.waba.clone();
+        let listed = self.handles.graph.numbers(&waba, &self.credentials()).await;
+        self.records = unless_refused(listed, |it| format!("Meta does not list the numbers of account {waba}: {it}. {REPLACE_TOKEN}"))?;
         let ours = |it: &&NumberRecord| self.connection.numbers.contains(&it.id);
         self.checked.numbers = self.records.iter().filter(ours).map(checked_number).collect();
         Ok(())

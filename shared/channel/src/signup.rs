@@ -159,16 +159,7 @@ async fn prove(graph: &Graph, app: &ServerApp, sign_up: &SignUp, credentials: &C
     if let Some(scope) = [MANAGEMENT, MESSAGING].into_iter().find(|it| !state.covers(it, waba)) {
         return Err(SignedUp::Unproven(format!("The sign-in does not grant {scope} for account {waba}.")));
     }
-    let mut records = Vec::new();
-    let mut after = None;
-    loop {
-        let page = graph.numbers(waba, credentials, after.as_deref()).await.map_err(refused)?;
-        records.extend(page.items);
-        after = page.after;
-        if after.is_none() {
-            break;
-        }
-    }
+    let records = graph.numbers(waba, credentials).await.map_err(refused)?;
     if let Some(number) = sign_up.numbers.iter().find(|it| !records.iter().any(|record| record.id == **it)) {
         return Err(SignedUp::Unproven(format!("Account {waba} has no number {number}.")));
     }

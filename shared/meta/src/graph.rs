@@ -53,6 +53,9 @@ const TEMPLATE_FIELDS_AND_SOURCE: &str = "id,name,language,status,category,param
 /// What we ask of a number.
 const NUMBER_FIELDS: &str = "id,status,quality_rating,throughput";
 
+/// So many pages of an account's numbers are read.
+const NUMBER_PAGES: usize = 100;
+
 /// What we ask of a number in an account's list.
 const LISTED_NUMBER_FIELDS: &str = "id,display_phone_number,verified_name,name_status,code_verification_status,platform_type,status,quality_rating,throughput,is_official_business_account";
 
@@ -429,16 +432,26 @@ impl Graph {
         self.get(waba.as_str(), &[("fields", ACCOUNT_FIELDS)], credentials, account::account).await
     }
 
-    /// A page of an account's numbers: the first, or the one after the cursor `after`.
+    /// An account's numbers, up to 10,000.
     ///
     /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers>
     ///
     /// # Errors
     /// [`Unread`].
-    pub async fn numbers(&self, waba: &WabaId, credentials: &Credentials, after: Option<&str>) -> Result<Listed<NumberRecord>, Unread> {
-        let mut query = vec![("fields", LISTED_NUMBER_FIELDS), ("limit", "100")];
-        query.extend(after.map(|it| ("after", it)));
-        self.get(&format!("{waba}/phone_numbers"), &query, credentials, account::numbers).await
+    pub async fn numbers(&self, waba: &WabaId, credentials: &Credentials) -> Result<Vec<NumberRecord>, Unread> {
+        let (mut numbers, mut after) = (Vec::new(), None);
+        for _ in 0..NUMBER_PAGES {
+            let mut query = vec![("fields", LISTED_NUMBER_FIELDS), ("limit", "100")];
+            query.extend(after.as_deref().map(|it| ("after", it)));
+            let page: Listed<NumberRecord> = self.get(&format!("{waba}/phone_numbers"), &query, credentials, account::numbers).await?;
+            numbers.extend(page.items);
+            // A cursor that leads to itself ends nowhere.
+            if page.after.is_none() || page.after == after {
+                break;
+            }
+            after = page.after;
+        }
+        Ok(numbers)
     }
 
     /// The apps that hear of an account.
@@ -861,6 +874,26 @@ mod tests {
         assert!(is_unknown(answered("200 OK", &endless).await));
         assert!(is_unknown(send(&Server::answering(Vec::new()).base_url).await), "cut after the request");
         assert!(is_unknown(send(&Server::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec()).base_url).await));
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a server that outlives its test harms nobody")]
+    async fn a_list_whose_cursor_leads_to_itself_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let base_url = format!("http://{}", listener.local_addr().expect("an address"));
+        std::thread::spawn(move || {
+            for id in 1..9 {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                read_request(&mut stream);
+                let body = format!(
+                    r#"{{"data":[{{"id":"{id}"}}],"paging":{{"cursors":{{"after":"here"}},"next":"https://graph.facebook.com/"}}}}"#
+                );
+                let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).expect("it is read");
+            }
+        });
+        let numbers = graph(&base_url).numbers(&WabaId::parse("1").expect("an id"), &credentials()).await.expect("it is listed");
+        assert_eq!(numbers.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["1", "2"]);
     }
 
     #[tokio::test]
