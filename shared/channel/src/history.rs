@@ -166,18 +166,32 @@ pub struct StepAt {
     pub at: Timestamp,
 }
 
+/// A page ends before it is larger, in bytes of JSON, unless it is one message: Lambda's answers end at six megabytes.
+const PAGE_BYTES: usize = 4 << 20;
+
 /// The newest of what was said in a conversation, or what was said before the place where the page before ended.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn page(store: &Store, conversation: &Conversation, before: Option<&Before>, limit: usize) -> Result<Page, StoreError> {
     let mut found = store.messages_before(conversation.everywhere(), before, limit + 1).await?;
-    let has_more = found.len() > limit;
+    let mut has_more = found.len() > limit;
     found.truncate(limit);
     // In one reading per part: Meta's remarks are few, and name their message by its wamid only.
     let remarks = store.remarks(conversation.everywhere()).await?;
-    let next = found.last().filter(|_| has_more).map(|(key, _)| Before { at: key.at, id: key.id.clone() });
-    Ok(Page { lines: found.into_iter().filter_map(|it| line(it, &remarks)).collect(), next })
+    let (mut lines, mut last, mut bytes) = (Vec::new(), None, 0);
+    for it in found {
+        let key = it.0.clone();
+        let line = line(it, &remarks);
+        bytes += line.as_ref().and_then(|it| serde_json::to_vec(it).ok()).map_or(0, |it| it.len());
+        if bytes > PAGE_BYTES && last.is_some() {
+            has_more = true;
+            break;
+        }
+        lines.extend(line);
+        last = Some(Before { at: key.at, id: key.id });
+    }
+    Ok(Page { lines, next: last.filter(|_| has_more) })
 }
 
 /// One message of a conversation, wherever in its parts it lies, with long content joined in.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use world::story::campaigns::{LANGUAGE, OFFER};
 use world::story::{ANA, Answer, World};
 
-use super::{CLOSED, DAY, HOUR, MINUTE};
+use super::{CLOSED, DAY, HOUR, MINUTE, SECOND};
 
 const LUIS: &str = "34600333444";
 
@@ -96,6 +96,28 @@ async fn a_person_answers_and_gives_the_conversation_back() {
     let story = of_eva["id"].as_str().expect("an id").split_once('/').expect("a key").1.to_owned();
     let told = done(world.api("GET", &path(&world, ANA, &format!("/messages/{story}/story")).await, None).await, 200);
     assert!(told.as_array().expect("a list").len() >= 3, "{told}");
+}
+
+#[tokio::test]
+async fn a_page_that_would_be_too_large_ends_earlier_and_the_next_goes_on_there() {
+    let world = World::new().await;
+    world.agent_is_silent();
+    for second in 0..60 {
+        world.writes(ANA, &format!("{second} {}", "long ".repeat(20_000)));
+        world.pass(SECOND).await;
+    }
+    let (mut seconds, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = done(world.api("GET", &path(&world, ANA, &format!("/messages?limit=100{cursor}")).await, None).await, 200);
+        let texts = page["items"].as_array().expect("a list").iter().filter_map(|it| it["content"]["text"].as_str());
+        seconds.extend(texts.filter_map(|it| it.split(' ').next()?.parse::<u32>().ok()));
+        pages += 1;
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!((pages, seconds), (2, (0..60).rev().collect()));
 }
 
 #[tokio::test]
