@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
-use channel::agents::{self, AgentEdit, AgentField, AgentProblem, AgentView, Attached, SpeechToTextEdit};
+use channel::agents::{self, AgentEdit, AgentField, AgentProblem, AgentView, Attached, QUIET_LIMIT, SpeechToTextEdit};
 use domain::connection::Connection;
 use domain::ids::{AgentId, ConnectionId};
 use domain::time::Timestamp;
@@ -117,6 +117,7 @@ fields! {
         /// What turns voice messages into words for it.
         speech_to_text: Option<SpeechToText>,
         /// For how many milliseconds it is waited whether the customer goes on writing: 0 to 3000; 0 if nothing is said.
+        #[schemars(range(max = QUIET_LIMIT))]
         quiet_ms: Option<u64>,
     }
 }
@@ -133,6 +134,7 @@ struct ChangedAttachment {
     #[schemars(with = "Option<SpeechToText>")]
     speech_to_text: Option<Option<SpeechToText>>,
     /// For how many milliseconds it is waited whether the customer goes on writing: 0 to 3000.
+    #[schemars(range(max = QUIET_LIMIT))]
     quiet_ms: Option<u64>,
     /// Make another secret for its endpoint. For a day its turns are signed with the one before as well.
     rotate_secret: Option<bool>,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
-use channel::agents::{AgentEdit, check};
+use channel::agents::{AgentEdit, QUIET_LIMIT, check};
 use channel::connections::{
-    self, ConnectionDraft, ConnectionEdit, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, StartOptions, Started,
+    self, ConnectionDraft, ConnectionEdit, ConnectionView, DAYS_LIMIT, Edited, Field, FieldProblem, MaskedSecret, StartOptions, Started,
 };
 use channel::store::{LogLine, StoredConnection};
 use channel::vault::Secret;
-use domain::connection::{Connection, FILE_DAYS, MESSAGE_DAYS, State as Standing};
+use domain::connection::{Connection, FILE_DAYS, LEAST_DAYS, MESSAGE_DAYS, State as Standing};
 use domain::ids::{AgentId, AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 use schemars::JsonSchema;
@@ -123,6 +123,7 @@ pub(crate) struct Attach {
     speech_to_text: Option<SpeechToText>,
     /// For how many milliseconds it is waited whether the customer goes on writing: 0 to 3000; 0 if nothing is said.
     #[serde(default)]
+    #[schemars(range(max = QUIET_LIMIT))]
     quiet_ms: Option<u64>,
 }
 
@@ -155,8 +156,10 @@ fields! {
         /// Utility templates are exempt from the repeat guard.
         utility_exempt: Option<bool>,
         /// For how many days messages are kept: 14 to 3650; 365 if nothing is said.
+        #[schemars(range(min = LEAST_DAYS, max = DAYS_LIMIT))]
         message_days: Option<u16>,
         /// For how many days files are kept: 1 to 3650; 90 if nothing is said.
+        #[schemars(range(min = 1, max = DAYS_LIMIT))]
         file_days: Option<u16>,
         /// An agent to attach.
         attach: Option<Attach>,
@@ -187,8 +190,10 @@ fields! {
         /// Utility templates are exempt from the repeat guard.
         utility_exempt: Option<bool>,
         /// For how many days messages are kept that come from now on.
+        #[schemars(range(min = LEAST_DAYS, max = DAYS_LIMIT))]
         message_days: Option<u16>,
         /// For how many days files are kept that come from now on.
+        #[schemars(range(min = 1, max = DAYS_LIMIT))]
         file_days: Option<u16>,
     }
 }
@@ -413,7 +418,7 @@ async fn edit(
         file_days: changed.file_days,
     };
     let of = (&caller.tenant, &it.connection);
-    match connections::edit((&handles.store, &handles.queues, &handles.vault), of, Some(version.0), &edit, now.0).await? {
+    match connections::edit((&handles.store, &handles.queues, &handles.vault), of, version.0, &edit, now.0).await? {
         Edited::Done(it) => Ok(Tagged(it.version, shown(&handles, &it).await?)),
         Edited::Invalid(problems) => Err(invalid(problems)),
         Edited::Moved => Err(IfMatch::moved()),

@@ -29,9 +29,9 @@ impl<T: JsonSchema> Described for Tagged<T> {
     }
 }
 
-/// The version that an edit is of.
+/// The version that an edit is of; none where it is of whichever there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IfMatch(pub(crate) u64);
+pub(crate) struct IfMatch(pub(crate) Option<u64>);
 
 impl IfMatch {
     /// What is answered if it has moved since.
@@ -49,16 +49,26 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
             let problem = Problem::new(StatusCode::PRECONDITION_REQUIRED, "version_required", "An edit says which version it is of.");
             return Err(problem.saying("Send the `ETag` of what you read with the header `If-Match`."));
         };
-        let version = value.to_str().ok().and_then(|it| it.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok());
-        // A tag that we never gave is of no version that there is.
-        version.map(Self).ok_or_else(Self::moved)
+        let value = value.to_str().unwrap_or_default().trim();
+        if value == "*" {
+            return Ok(Self(None));
+        }
+        let strong = value.strip_prefix("W/").unwrap_or(value);
+        let tag = strong.strip_prefix('"').and_then(|it| it.strip_suffix('"')).filter(|it| !it.contains('"'));
+        let Some(tag) = tag else {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "malformed_version", "The header `If-Match` holds no version.");
+            return Err(problem.saying("Send one `ETag` as you read it, quotes included, or `*` for whichever version there is."));
+        };
+        // A weak tag matches nothing, and a tag that we never gave is of no version that there is.
+        tag.parse().ok().filter(|_| strong == value).map(|it| Self(Some(it))).ok_or_else(Self::moved)
     }
 }
 
 impl Described for IfMatch {
     fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
         // Not required by the description, for the answer to its absence is a documented one.
-        operation.header("If-Match", false, "The `ETag` of what was read.", &json!({ "type": "string" }));
+        operation.header("If-Match", false, "The `ETag` of what was read, or `*`.", &json!({ "type": "string" }));
+        operation.problem(StatusCode::BAD_REQUEST, "The header `If-Match` holds no version.");
         operation.problem(StatusCode::PRECONDITION_REQUIRED, "The header `If-Match` is missing.");
         operation.problem(StatusCode::PRECONDITION_FAILED, "Somebody has changed it since.");
     }

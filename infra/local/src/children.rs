@@ -85,7 +85,8 @@ impl Children {
     /// It cannot be started, or its log cannot be written.
     pub(crate) fn start(&self, program: Program) -> Result<()> {
         let log = self.log(program.name);
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // What led to a restart is read after it.
+        let output = File::options().create(true).append(true).open(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut child = Command::new(&program.path)
             .args(&program.arguments)
             .env_clear()

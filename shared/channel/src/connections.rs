@@ -8,8 +8,8 @@ pub(crate) use deleting::clear_away;
 pub use deleting::delete;
 pub(crate) use fields::{ACCESS_TOKEN, APP_SECRET, create_as, masked, of_connection, wrong_name};
 pub use fields::{
-    ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, Edited, Field, FieldProblem, MaskedSecret, check, create, edit, get,
-    list, view,
+    ConnectionDraft, ConnectionEdit, ConnectionPage, ConnectionView, DAYS_LIMIT, Edited, Field, FieldProblem, MaskedSecret, check, create,
+    edit, get, list, view,
 };
 pub(crate) use webhook::callback;
 pub use webhook::{WebhookSetUp, webhook};

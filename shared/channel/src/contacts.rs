@@ -41,16 +41,16 @@ pub async fn get(store: &Store, id: &ConversationId) -> Result<Option<Known>, St
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn put(store: &Store, id: &ConversationId, contact: Contact, version: u64) -> Result<Saved, StoreError> {
+pub async fn put(store: &Store, id: &ConversationId, contact: Contact, version: Option<u64>) -> Result<Saved, StoreError> {
     let Some(stored) = store.conversation(id).await? else { return Ok(Saved::NoConversation) };
     let parts: Vec<ConversationId> = stored.conversation.everywhere().cloned().collect();
     let (known, own) = read(store, &parts).await?;
-    if known.version != version {
+    if version.is_some_and(|it| it != known.version) {
         return Ok(Saved::Moved(known));
     }
-    let item = ContactItem { contact: contact.clone(), joined: parts[1..].to_vec(), revision: version + 1 };
+    let item = ContactItem { contact: contact.clone(), joined: parts[1..].to_vec(), revision: known.version + 1 };
     if store.keep_contact(&parts[0], &item, own).await? {
-        return Ok(Saved::Saved(Known { version: version + 1, contact }));
+        return Ok(Saved::Saved(Known { version: known.version + 1, contact }));
     }
     Ok(Saved::Moved(read(store, &parts).await?.0))
 }

@@ -224,6 +224,19 @@ async fn an_edit_names_what_it_was_made_of_and_shows_no_secret() {
     let moved = edit(&of_this, json!({ "name": "Other shop" })).await;
     assert_eq!((moved.status, &moved.body["code"]), (412, &json!("moved")));
     let version = edited.headers["etag"].to_str().expect("text").to_owned();
+    for (tag, status, code) in [
+        ("7", 400, "malformed_version"),
+        ("\"7", 400, "malformed_version"),
+        ("\"6\", \"7\"", 400, "malformed_version"),
+        (&format!("W/{version}"), 412, "moved"),
+        ("\"of something else\"", 412, "moved"),
+    ] {
+        let refused = edit(&[("if-match", tag)], json!({ "name": "Other shop" })).await;
+        assert_eq!((refused.status, &refused.body["code"]), (status, &json!(code)), "{tag}");
+    }
+    let whichever = edit(&[("if-match", "*")], json!({ "name": "Any shop" })).await;
+    assert_eq!((whichever.status, &whichever.body["name"]), (200, &json!("Any shop")), "{whichever:?}");
+    let version = whichever.headers["etag"].to_str().expect("text").to_owned();
     let running = edit(&[("if-match", &version)], json!({ "phone_number_ids": ["100000000000001"] })).await;
     assert_eq!((running.status, &running.body["code"]), (409, &json!("stop_first")));
     world.writes(ANA, "hello");

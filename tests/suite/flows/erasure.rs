@@ -52,7 +52,7 @@ async fn much_happens(world: &World) -> ConversationId {
     world.pass(MINUTE).await;
     let id = world.conversation(ANA).await.id;
     let contact = Contact::of([("note".to_owned(), MARK.to_owned())].into()).expect("well");
-    assert!(matches!(contacts::put(&world.store, &id, contact, 0).await.expect("the store answers"), Saved::Saved(_)));
+    assert!(matches!(contacts::put(&world.store, &id, contact, Some(0)).await.expect("the store answers"), Saved::Saved(_)));
     id
 }
 

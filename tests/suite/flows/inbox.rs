@@ -347,13 +347,14 @@ async fn a_contact_is_saved_over_what_was_read_and_over_nothing_newer() {
         let id = world.conversation(ANA).await.id;
         let before = contacts::get(&world.store, &id).await.expect("the store answers").expect("a conversation");
         assert_eq!((before.version, before.contact.fields().len()), (0, 0));
-        let saved = contacts::put(&world.store, &id, contact(&[("city", "Madrid")]), before.version).await.expect("the store answers");
+        let saved =
+            contacts::put(&world.store, &id, contact(&[("city", "Madrid")]), Some(before.version)).await.expect("the store answers");
         let Saved::Saved(saved) = saved else { panic!("{saved:?}") };
-        let late = contacts::put(&world.store, &id, contact(&[("city", "Bilbao")]), before.version).await.expect("the store answers");
+        let late = contacts::put(&world.store, &id, contact(&[("city", "Bilbao")]), Some(before.version)).await.expect("the store answers");
         assert_eq!(late, Saved::Moved(saved.clone()));
         assert_eq!(contacts::get(&world.store, &id).await.expect("the store answers"), Some(saved));
         let nobody = ConversationId::parse("n".repeat(22)).expect("an id");
-        let none = contacts::put(&world.store, &nobody, contact(&[]), 0).await.expect("the store answers");
+        let none = contacts::put(&world.store, &nobody, contact(&[]), Some(0)).await.expect("the store answers");
         assert_eq!(none, Saved::NoConversation);
     })
     .await;
@@ -371,7 +372,7 @@ async fn when_two_conversations_become_one_so_do_their_contacts_and_what_is_save
             writes_as(world, ANA, tells, "hello");
             world.pass(SECOND).await;
             let id = world.conversation(who).await.id;
-            let saved = contacts::put(&world.store, &id, fields, 0).await.expect("the store answers");
+            let saved = contacts::put(&world.store, &id, fields, Some(0)).await.expect("the store answers");
             assert!(matches!(saved, Saved::Saved(_)), "{saved:?}");
         }
         let by_id = world.conversation(ANAS_ID).await.id;
@@ -381,10 +382,10 @@ async fn when_two_conversations_become_one_so_do_their_contacts_and_what_is_save
         let joined = contacts::get(&world.store, &id).await.expect("the store answers").expect("a conversation");
         let name = if id == by_id { "Anna" } else { "Ana" };
         assert_eq!(joined.contact, contact(&[("name", name), ("city", "Madrid"), ("clinic", "North")]));
-        let stale = contacts::put(&world.store, &id, contact(&[]), 1).await.expect("the store answers");
+        let stale = contacts::put(&world.store, &id, contact(&[]), Some(1)).await.expect("the store answers");
         assert!(matches!(stale, Saved::Moved(_)), "a merge is a change");
         let fields = contact(&[("name", "Ana María")]);
-        let saved = contacts::put(&world.store, &id, fields.clone(), joined.version).await.expect("the store answers");
+        let saved = contacts::put(&world.store, &id, fields.clone(), Some(joined.version)).await.expect("the store answers");
         assert!(matches!(saved, Saved::Saved(_)), "{saved:?}");
         let after = contacts::get(&world.store, &id).await.expect("the store answers").expect("a conversation");
         assert_eq!(after.contact, fields, "what was taken out does not come back from a part");

@@ -22,7 +22,7 @@ const DESCRIPTION_LIMIT: usize = 500;
 /// Longest secret, in bytes: Meta's tokens have some hundreds.
 const SECRET_LIMIT: usize = 2_048;
 /// Longest that anything is kept, in days: ten years.
-const DAYS_LIMIT: u16 = 3_650;
+pub const DAYS_LIMIT: u16 = 3_650;
 /// Most numbers of a connection: all of them are claimed at once.
 const NUMBERS_LIMIT: usize = 50;
 
