@@ -99,6 +99,32 @@ async fn a_person_answers_and_gives_the_conversation_back() {
 }
 
 #[tokio::test]
+async fn of_two_requests_at_once_with_one_key_one_message_goes_out() {
+    for later in 0..16 {
+        let world = World::new().await;
+        world.agent_is_silent();
+        world.writes(ANA, "hello");
+        world.settle().await;
+        let messages = path(&world, ANA, "/messages").await;
+        // The second begins some calls after the first, and from then on they take turns.
+        world.dynamo.faults().yield_before_each(1);
+        let second = async {
+            for _ in 0..later {
+                tokio::task::yield_now().await;
+            }
+            world.clock.advance(SECOND);
+            posts(&world, "k", &messages, text("Good morning")).await
+        };
+        let (first, second) = tokio::join!(posts(&world, "k", &messages, text("Good morning")), second);
+        world.dynamo.faults().yield_before_each(0);
+        assert_eq!((first.status, second.status), (202, 202), "{later}: {first:?} {second:?}");
+        assert_eq!(first.body, second.body, "{later}");
+        world.settle().await;
+        assert_eq!(world.screen(ANA), ["> hello", "< Good morning"], "{later}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_that_would_be_too_large_ends_earlier_and_the_next_goes_on_there() {
     let world = World::new().await;
     world.agent_is_silent();

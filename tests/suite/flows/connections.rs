@@ -701,6 +701,24 @@ async fn a_deletion_leaves_the_app_and_the_subscription_that_another_connection_
     assert!(world.store.app(&AppId::parse(NEW_APP).expect("an id")).await.expect("answers").is_some());
 }
 
+#[tokio::test]
+async fn an_app_that_a_connection_leaves_is_forgotten_unless_another_connection_needs_it() {
+    let world = World::new().await;
+    assets(&world);
+    world.meta.put_number(Number::new("100000000000008", NEW_WABA, "+1 555-010-0008"));
+    let first = created(&world, &draft()).await.connection.id;
+    let second = created(&world, &ConnectionDraft { numbers: vec!["100000000000008".to_owned()], ..draft() }).await.connection.id;
+    assert_eq!((started(&world, &first).await, started(&world, &second).await), (State::Running, State::Running));
+    for (id, is_there) in [(&first, true), (&second, false)] {
+        connections::stop(&world.store, &world.queues, id, world.now()).await.expect("answers");
+        let edit = ConnectionEdit { app: Some("200000000000077".to_owned()), ..ConnectionEdit::default() };
+        let (handles, of) = ((&world.store, &world.queues, &vault()), (&tenant("acme"), id));
+        assert!(matches!(connections::edit(handles, of, None, &edit, world.now()).await.expect("answers"), Edited::Done(_)));
+        let app = world.store.app(&AppId::parse(NEW_APP).expect("an id")).await.expect("answers");
+        assert_eq!(app.is_some(), is_there);
+    }
+}
+
 const SERVER_SECRET: &str = "server-secret-0123";
 
 async fn signed_up(world: &World, code: &str, numbers: &[&str]) -> SignedUp {

@@ -74,11 +74,7 @@ pub(crate) async fn clear_away(
             Err(error) => tracing::error!(connection.id = %connection.id, error.code = error.code(), "an app is not unsubscribed: {error}"),
         }
     }
-    if let Some(app) = app
-        && !is_app_shared(store, stored).await?
-    {
-        store.forget_app(app, &connection.tenant).await?;
-    }
+    forget_unused_app(store, stored).await?;
     store.wipe_connection(&connection.id).await?;
     Ok(true)
 }
@@ -93,6 +89,16 @@ async fn is_subscription_shared(store: &Store, stored: &StoredConnection) -> Res
         }
     }
     Ok(false)
+}
+
+/// Forgets the app that a connection had, with its secrets, unless another of the tenant's connections uses it.
+pub(super) async fn forget_unused_app(store: &Store, of: &StoredConnection) -> Result<(), ConnectionError> {
+    if let Some(app) = &of.connection.app
+        && !is_app_shared(store, of).await?
+    {
+        store.forget_app(app, &of.connection.tenant).await?;
+    }
+    Ok(())
 }
 
 /// Does another of the tenant's connections use the same app?

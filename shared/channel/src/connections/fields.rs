@@ -9,6 +9,7 @@ use domain::connection::{Connection, LEAST_DAYS, Lifecycle, State};
 use domain::ids::{AppId, ConnectionId, NumberId, TenantId, WabaId};
 use domain::time::Timestamp;
 
+use super::deleting::forget_unused_app;
 use super::{ConnectionError, START, probe};
 use crate::queues::Queues;
 use crate::redelivery::Retryable as _;
@@ -386,6 +387,9 @@ pub async fn edit(
     }
     if was.waba != is.waba {
         store.release_waba(was, &was.waba).await?;
+    }
+    if was.app != is.app {
+        forget_unused_app(store, &before).await?;
     }
     store.log(id, now, "Edited.").await?;
     if is_checked_anew {
