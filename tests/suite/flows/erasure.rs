@@ -333,3 +333,24 @@ async fn a_conversation_that_nobody_can_read_keeps_no_other_from_being_erased_wi
     assert_eq!(listed.into_iter().map(|it| it.0).collect::<Vec<_>>(), [id], "it is not forgotten");
     world.may_leave_messages();
 }
+
+#[tokio::test]
+async fn what_is_stuck_until_its_connection_is_deleted_and_erased_is_kept_for_nobody() {
+    let world = World::new().await;
+    world.writes("34611999999", "hello");
+    world.settle().await;
+    world.dynamo.faults().add(Rule::every(Fault::InternalError).by("inbound"));
+    world.writes(ANA, MARK);
+    world.settle().await;
+    assert_eq!(world.api("DELETE", "/v1/connections/demo", None).await.0, 204);
+    world.pass(HOUR).await;
+    let tables = |world: &World| {
+        world.dynamo.dump().expect("the engine answers").into_values().flatten().map(|it| it.to_string()).collect::<Vec<_>>()
+    };
+    assert!(!tables(&world).iter().any(|it| it.contains("34611999999")), "what was there is erased");
+    world.dynamo.faults().clear();
+    world.pass(HOUR).await;
+    assert!(world.lying_in("InboundQueue").is_empty());
+    assert_eq!(left(&world, ANA), Vec::<String>::new());
+    world.may_leave_messages();
+}

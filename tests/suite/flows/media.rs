@@ -486,9 +486,7 @@ async fn a_file_that_is_to_be_sent_is_uploaded_to_a_place_of_its_own() {
     let put = client.put(upload["url"].as_str().expect("an address")).header("content-type", "application/pdf").body("a quote");
     assert_eq!(put.send().await.expect("the bucket answers").status(), 200);
     assert_eq!(world.s3.keys(), [made["file"].as_str().expect("a key")]);
-    for (content_type, size, field) in
-        [("text/html", 7, "content_type"), ("image/jpeg", 6 << 20, "size"), ("application/pdf", 0, "size")]
-    {
+    for (content_type, size, field) in [("text/html", 7, "content_type"), ("image/jpeg", 6 << 20, "size"), ("application/pdf", 0, "size")] {
         let (status, problem) = world.api("POST", "/v1/connections/demo/uploads", asked(content_type, size)).await;
         assert_eq!((status, &problem["errors"][0]["field"]), (422, &field.into()), "{content_type} {problem}");
     }
