@@ -281,8 +281,7 @@ impl Health<'_> {
             }
             let Connection { tenant, id, .. } = &stored.connection;
             // One that never held a number has no conversations, and to find some those of all tenants are looked through.
-            let was_asked_about = stored.connection.lifecycle.running_since.is_some() || store.checked(id).await?.is_some();
-            if was_asked_about || !store.numbers_held(&stored.connection).await?.is_empty() {
+            if stored.connection.lifecycle.running_since.is_some() || store.has_claimed(id).await? {
                 erasure::begin_all(store, queues, tenant, id, now).await.map_err(|source| HealthError::EraseAll { source })?;
             }
             if !retention::clear(blobs, id).await? {

@@ -719,6 +719,29 @@ async fn an_app_that_a_connection_leaves_is_forgotten_unless_another_connection_
     }
 }
 
+#[tokio::test]
+async fn what_came_in_while_a_start_waited_for_meta_is_erased_with_its_connection() {
+    let world = World::new().await;
+    assets(&world);
+    const SECOND_NUMBER: &str = "100000000000008";
+    world.meta.put_number(Number::new(SECOND_NUMBER, NEW_WABA, "+1 555-010-0008"));
+    let first = created(&world, &draft()).await.connection.id;
+    assert_eq!(started(&world, &first).await, State::Running);
+    // Meta tells of the account by way of the first connection, and falls silent when the second has claimed its number.
+    let second = created(&world, &ConnectionDraft { numbers: vec![SECOND_NUMBER.to_owned()], ..draft() }).await.connection.id;
+    world.meta.fail_calls(&format!("{NEW_WABA}/subscribed_apps"), None, 99);
+    assert_eq!(started(&world, &second).await, State::Starting);
+    assert!(world.store.checked(&second).await.expect("answers").is_none(), "else this story shows nothing");
+    world.writes_to(SECOND_NUMBER, ANA, meta_sim::Inbound::text("hello"));
+    world.settle().await;
+    let of_ana = |world: &World| world.everything().into_iter().filter(|it| it.contains(ANA)).count();
+    assert!(of_ana(&world) > 0, "else this story shows nothing");
+    assert!(connections::delete(&world.store, &world.queues, &tenant("acme"), &second, world.now()).await.expect("answers"));
+    world.pass(HOUR).await;
+    assert_eq!(world.everything().into_iter().filter(|it| it.contains(ANA)).collect::<Vec<_>>(), Vec::<String>::new());
+    world.may_leave_messages();
+}
+
 const SERVER_SECRET: &str = "server-secret-0123";
 
 async fn signed_up(world: &World, code: &str, numbers: &[&str]) -> SignedUp {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use domain::connection::{Connection, State};
-use domain::ids::{AgentId, AppId, NumberId, WabaId};
+use domain::ids::{AgentId, AppId, ConnectionId, NumberId, WabaId};
 use domain::time::Timestamp;
 
 use super::config::{App, AppOwner, NumberItem, Pointer, StoredConnection};
@@ -85,6 +85,7 @@ impl Store {
             let mut writes = vec![
                 Write::put(keys::connection_of_waba(&connection.waba, &connection.id), &pointer, None, Condition::Always)?,
                 Write::Update { key: keys::connection(&connection.id), update: is_starting },
+                Write::put(keys::claimed(&connection.id), &pointer, None, Condition::Always)?,
                 // Whoever attaches or detaches meanwhile has the claim made anew.
                 Write::Update { key: keys::inbound_agent(&connection.id), update: Update::unchanged("agent", agent.as_ref())? },
             ];
@@ -163,6 +164,14 @@ impl Store {
         let Some(secret) = claim.secret.clone() else { return Ok(Ok(None)) };
         let app = app.rotated(secret, claim.overlap, now);
         Ok(Ok(Some(Write::put(key, &app, Some(version + 1), Condition::Version(version))?)))
+    }
+
+    /// Has a connection ever claimed its numbers? Only then customers' messages can have come in for it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_claimed(&self, connection: &ConnectionId) -> Result<bool, StoreError> {
+        Ok(self.dynamo.get::<Pointer>(&keys::claimed(connection), Read::Strong).await?.is_some())
     }
 
     /// A connection lets go of a number, if it holds it.

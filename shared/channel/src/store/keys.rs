@@ -108,6 +108,11 @@ pub(crate) fn asked_at_once(connection: &ConnectionId, agent: &AgentId, within: 
     Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("ASKED#{agent}#{within}"))
 }
 
+/// That a connection has claimed what it is made of.
+pub(crate) fn claimed(connection: &ConnectionId) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), "CLAIMED")
+}
+
 /// Which agent has Inbound on a connection.
 pub(crate) fn inbound_agent(connection: &ConnectionId) -> Key {
     Key::new(Table::Config, format!("CONNECTION#{connection}"), "INBOUND")
@@ -281,6 +286,7 @@ mod tests {
             (format!("waba {n} {c}"), connection_of_waba(&WabaId::parse(n).expect("valid"), &connection_id)),
             (format!("attachment {c} {v}"), attachment(&connection_id, &AgentId::parse(v).expect("valid"))),
             (format!("inbound agent {c}"), inbound_agent(&connection_id)),
+            (format!("claimed {c}"), claimed(&connection_id)),
             (format!("asked {c} {v} {at}"), asked_at_once(&connection_id, &AgentId::parse(v).expect("valid"), at)),
             (format!("idempotency {c} {w}"), idempotency(&TenantId::parse(c).expect("valid"), w)),
             (format!("log {c} {at} {w}"), log_line(&connection_id, Timestamp::from_millis(at), w)),
