@@ -189,6 +189,9 @@ pub async fn attach(
             store.log(&connection.id, now, &line(&next)).await?;
             if before.as_ref().is_some_and(|it| it.down_since.is_some()) {
                 see_to_what_was_down(store, queues, connection, agent, now).await?;
+            } else if next.inbound && !before.as_ref().is_some_and(|it| it.inbound) {
+                // What was owed to another is this one's.
+                connections::probe(queues, connection, OWED, now).await?;
             }
             let attachment = store.attachment(&connection.id, agent).await?.unwrap_or(next);
             return Ok(Attached::Done(Box::new(AgentView { new_secret, ..view(vault, attachment).await? })));
@@ -264,7 +267,10 @@ async fn changed(
             return Ok(Err(AgentProblem { field: AgentField::Rotate, code: "not_https", problem }));
         };
         let before = std::mem::replace(&mut endpoint.secret, sealed);
-        endpoint.previous = Some((before, now.plus(SECRET_OVERLAP)));
+        // Whoever asks again, since the answer was lost, has not seen the one in between: the agent knows the first.
+        if !endpoint.previous.as_ref().is_some_and(|it| now < it.1) {
+            endpoint.previous = Some((before, now.plus(SECRET_OVERLAP)));
+        }
         new_secret = Some(secret);
     }
     match &edit.speech_to_text {

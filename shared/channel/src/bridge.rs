@@ -28,7 +28,7 @@ use crate::outbox::credentials;
 use crate::owed;
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::{Delivery, Progress, Retryable};
-use crate::store::{Attachment, Endpoint, Found, MessageItem, Store, StoreError};
+use crate::store::{Attachment, DownBecause, Endpoint, Found, MessageItem, Store, StoreError};
 use crate::vault::{Vault, VaultError};
 use crate::web::{Answer, Web, WebError};
 
@@ -38,12 +38,20 @@ pub const ANSWERS_WITHIN: Duration = Duration::from_secs(25);
 const PAUSES: [u64; 6] = [1, 2, 4, 8, 15, 30];
 /// An endpoint that has failed so often in a row is down.
 const FAILURES: u16 = 6;
+/// A turn that was not taken so often, and for so long, is given up: the endpoint takes others, or answers pings, in between.
+const TRIES: u32 = 18;
+const TRIED_FOR: Duration = Duration::from_mins(30);
+/// One answer may hold so many replies, and so many of its faults are told.
+const REPLIES: usize = 20;
+const PROBLEMS: usize = 20;
+/// Longest name of a fault's place, in characters.
+const PLACE_LIMIT: usize = 100;
 /// So many turns of one agent are under way at once, of those that began within the same half minute, which none outlasts: an endpoint that
 /// hangs, or thinks long of many, leaves room for others.
 const AT_ONCE: i64 = 25;
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
-/// Where there is no room, it is looked for again after a second, and later at most so long.
-const LONGEST_WAIT: u64 = 10;
+/// Where there is no room, it is looked for again after a second, and later less and less often. A thousand times are most of a day.
+const LONGEST_WAIT: u64 = 60;
 /// A message that is not kept yet will be in a moment.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -162,22 +170,21 @@ impl Bridge<'_> {
         if kept.as_ref().is_some_and(is_deleted) {
             return Ok(Progress::Done);
         }
-        let attachment = self.store.attachment(&turn.connection, &turn.agent).await?.filter(|it| it.inbound);
-        let Some((attachment, endpoint)) = attachment.and_then(|it| Some((it.clone(), it.endpoint?))) else {
-            return self.miss(&conversation, turn).await;
-        };
         if conversation.has_person(now) {
             return self.miss(&conversation, turn).await;
         }
+        let attachment = self.store.attachment(&turn.connection, &turn.agent).await?.filter(|it| it.inbound);
+        let Some((attachment, endpoint)) = attachment.and_then(|it| Some((it.clone(), it.endpoint?))) else {
+            // It goes the way that there is now, to the agent that there is now.
+            return self.pass_on(&conversation, turn, &known, now).await;
+        };
         if attachment.down_since.is_some() {
             endpoints::tell_down(self.store, self.queues, &known.connection, &attachment).await?;
             return self.owe(&conversation, turn, now).await;
         }
         let queued_at = delivery.sent_at_ms.map_or(now, Timestamp::from_millis);
         if owed::must_wait(self.store, &conversation, &key, kept.as_ref(), queued_at).await? {
-            let owed = self.owe(&conversation, turn, now).await?;
-            connections::probe(self.queues, &known.connection, connections::OWED, now).await?;
-            return Ok(owed);
+            return self.pass_on(&conversation, turn, &known, now).await;
         }
         let telling = Telling { turn, key: &key, conversation: &conversation, known: &known, attachment: &attachment, endpoint: &endpoint };
         let within = now.as_millis().div_euclid(i64::try_from(HALF_A_MINUTE.as_millis()).unwrap_or(i64::MAX));
@@ -215,6 +222,21 @@ impl Bridge<'_> {
         self.counts.one("bridge.owed");
         let is_owed = owed::owe(self.store, conversation, turn, now).await?;
         Ok(if is_owed { Progress::Done } else { Progress::Wait(SOON) })
+    }
+
+    /// The turn is owed, and is handed over behind what was owed before it.
+    async fn pass_on(
+        &self,
+        conversation: &Conversation,
+        turn: &Turn,
+        known: &KnownConnection,
+        now: Timestamp,
+    ) -> Result<Progress, BridgeError> {
+        let owed = self.owe(conversation, turn, now).await?;
+        if owed == Progress::Done {
+            connections::probe(self.queues, &known.connection, connections::OWED, now).await?;
+        }
+        Ok(owed)
     }
 
     /// Posts the turn. Until the answer comes, the customer sees that one is being written.
@@ -275,12 +297,11 @@ impl Bridge<'_> {
     async fn tell_problems(&self, telling: &Telling<'_>, problems: Vec<AnswerProblem>) -> Result<(), BridgeError> {
         let Telling { turn, known, key, .. } = telling;
         self.counts.one("bridge.answer_refused");
-        let (agent, at) = (&turn.agent, self.clock.now());
+        let agent = &turn.agent;
         let first = problems.first().map(|it| format!("{} {}", it.place, it.note)).unwrap_or_default();
         let line = format!("What agent {agent} answers is not all sent: {}", first.trim_start());
-        // Many answers of one minute have the same fault: it is written down once.
-        let minute = Timestamp::from_millis(at.as_millis() - at.as_millis().rem_euclid(60_000));
-        self.store.log(&turn.connection, minute, &line).await?;
+        // Many answers of one minute have the same fault.
+        self.store.log(&turn.connection, self.minute(), &line).await?;
         let (agent, conversation) = (agent.clone(), turn.conversation.clone());
         let what = Happened::AgentAnswerRefused { agent, conversation, turn: turn.turn.clone(), problems };
         let parts = ["answer", turn.turn.as_str()];
@@ -289,10 +310,14 @@ impl Bridge<'_> {
 
     /// The agent has not taken the turn: it is told again, unless the endpoint is down.
     async fn untaken(&self, telling: &Telling<'_>, untaken: Untaken, delivery: &Delivery) -> Result<Progress, BridgeError> {
-        let Telling { turn, conversation, known, attachment, endpoint, .. } = telling;
+        let Telling { turn, conversation, known, attachment, endpoint, key } = telling;
         let (now, because) = (self.clock.now(), untaken.because());
         self.counts.one("bridge.untaken");
         tracing::info!(connection.id = %turn.connection, agent.id = %turn.agent, code = because.code, "an agent did not take a turn: {}", because.code);
+        let tried = self.store.turn_untaken(key, now).await?;
+        if tried.is_some_and(|it| it.times >= TRIES && now.since(it.since) >= TRIED_FOR) {
+            return self.give_up(telling, because).await;
+        }
         let Some(failed) = self.store.endpoint_failed(attachment, &endpoint.url).await? else {
             // It was changed meanwhile, or is known to be down.
             return Ok(Progress::Wait(SOON));
@@ -304,6 +329,25 @@ impl Bridge<'_> {
             endpoints::tell_down(self.store, self.queues, &known.connection, &down).await?;
         }
         self.owe(conversation, turn, now).await
+    }
+
+    /// The agent does not take this turn, whatever becomes of others: those behind it go on, and the next names it as missed.
+    async fn give_up(&self, telling: &Telling<'_>, because: DownBecause) -> Result<Progress, BridgeError> {
+        let Telling { turn, conversation, known, key, .. } = telling;
+        self.counts.one("bridge.given_up");
+        let (agent, at) = (&turn.agent, self.minute());
+        let note = format!("Agent {agent} did not take a turn for half an hour: {}. The next one names it as missed.", because.why);
+        self.store.log(&turn.connection, at, &note).await?;
+        let (agent, conversation_id) = (agent.clone(), turn.conversation.clone());
+        let what = Happened::AgentTurnGivenUp { agent, conversation: conversation_id, turn: turn.turn.clone(), code: because.code, note };
+        feed::tell(self.queues, &known.connection.tenant, &turn.connection, key.at, &["given up", turn.turn.as_str()], what).await?;
+        self.miss(conversation, turn).await
+    }
+
+    /// Now, by the minute: a line in the Logs that is written again within it is written once.
+    fn minute(&self) -> Timestamp {
+        let at = self.clock.now().as_millis();
+        Timestamp::from_millis(at - at.rem_euclid(60_000))
     }
 }
 
@@ -355,11 +399,22 @@ fn replies(turn: &Turn, answer: &[u8]) -> (Vec<Reply>, Vec<AnswerProblem>) {
         return whole("It must be an object with a list of `replies`, and nothing else.");
     };
     let (mut replies, mut problems) = (Vec::new(), Vec::new());
-    for (index, value) in (0..=u16::MAX).zip(answered.replies) {
+    if answered.replies.len() > REPLIES {
+        let note = format!(
+            "It has {} replies: the first {REPLIES} are sent. Say the rest in the answer to the next turn.",
+            answered.replies.len()
+        );
+        problems.push(AnswerProblem { place: "replies".to_owned(), note });
+    }
+    for (index, value) in (0..=u16::MAX).zip(answered.replies.into_iter().take(REPLIES)) {
         match reply(turn, index, value) {
             Ok(it) => replies.push(it),
             Err(found) => problems.extend(found),
         }
+    }
+    problems.truncate(PROBLEMS);
+    for it in &mut problems {
+        it.place = it.place.chars().take(PLACE_LIMIT).collect();
     }
     (replies, problems)
 }

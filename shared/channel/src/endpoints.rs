@@ -25,6 +25,8 @@ use crate::web::{Answer, Web, WebError};
 pub(crate) const SECRET_OVERLAP: Duration = Duration::from_hours(24);
 /// The field of the probe that asks an endpoint that is down whether it answers again.
 pub(crate) const FIELD: &str = "agent_endpoint";
+/// An endpoint that is down is not asked before it has rested.
+pub(crate) const RESTS_FOR: Duration = Duration::from_secs(30);
 /// How long an endpoint has to answer such a question.
 const PING_WITHIN: Duration = Duration::from_secs(5);
 

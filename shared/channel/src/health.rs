@@ -257,6 +257,10 @@ impl Health<'_> {
 
     /// Asks an agent's endpoint that is down whether it answers again, until it does.
     async fn ask_endpoint(&self, probe: &Probe, delivery: &Delivery, now: Timestamp) -> Result<Progress, HealthError> {
+        let asked_from = probe.heard_at.plus(endpoints::RESTS_FOR);
+        if now < asked_from {
+            return Ok(Progress::Wait(asked_from.since(now)));
+        }
         let (stored, agent) = (self.store.connection(&probe.connection).await?, AgentId::parse(probe.value.as_str()));
         let stored = stored.filter(|it| it.connection.tenant == probe.tenant && it.deleted_at.is_none());
         let (Some(stored), Ok(agent)) = (stored, agent) else { return Ok(Progress::Done) };

@@ -123,7 +123,11 @@ async fn facts(store: &Store, owners: &Owners, written: &Written, now: Timestamp
     };
     let kept_for = it.connection.messages_kept_for();
     let attachment = match &it.number.agent {
-        Some(agent) => owners.attachment(&written.connection, agent, now).await?,
+        Some(agent) => match owners.attachment(&written.connection, agent, now).await? {
+            // It may be well again: what is owed after that has nobody to hand it over.
+            Some(it) if it.down_since.is_some() => store.attachment(&written.connection, agent).await?,
+            it => it,
+        },
         None => None,
     };
     let facts = Facts {

@@ -727,6 +727,20 @@ pub enum Happened {
         /// What a person is told of it.
         note: String,
     },
+    /// An agent's endpoint did not take a turn for half an hour, though it takes others or answers pings: the next turn names it as missed.
+    #[serde(rename = "agent.turn_given_up")]
+    AgentTurnGivenUp {
+        /// The agent.
+        agent: AgentId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// The turn.
+        turn: String,
+        /// What it failed with last.
+        code: String,
+        /// What a person is told of it.
+        note: String,
+    },
     /// An agent's endpoint took a turn, and what it answered was not all sent.
     #[serde(rename = "agent.answer_refused")]
     AgentAnswerRefused {

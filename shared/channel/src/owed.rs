@@ -50,6 +50,13 @@ pub async fn walk(
     connection: &ConnectionId,
     now: Timestamp,
 ) -> Result<Walked, StoreError> {
+    if let Some(agent) = store.inbound_agent(connection).await?
+        && let Some(it) = store.attachment(connection, &agent).await?
+        && it.down_since.is_some()
+    {
+        // What is owed to it is handed over when its endpoint is well. While that is being told, this is waited for.
+        return Ok(Walked { left: usize::from(it.up_since.is_some()), ..Walked::default() });
+    }
     let mut listed = store.listed_owed(connection).await?;
     // What is not done is listed anew: so each has its turn, however many of them fail.
     listed.sort_by_key(|it| it.1);

@@ -93,7 +93,8 @@ fn is_public_host(host: &str) -> bool {
     if last.bytes().all(|it| it.is_ascii_digit()) || last.starts_with("0x") {
         return host.parse::<Ipv4Addr>().is_ok_and(|it| is_public(it.into()));
     }
-    let is_name = host.contains('.') && host.split('.').all(|it| !it.is_empty()) && !host.contains(['@', '%', '[', ']']);
+    // What other characters lead to is for a reader of names to say: some are digits and dots to it.
+    let is_name = host.is_ascii() && host.contains('.') && host.split('.').all(|it| !it.is_empty()) && !host.contains(['@', '%', '[', ']']);
     is_name && last != "localhost"
 }
 
@@ -108,7 +109,7 @@ mod tests {
             "https://files.example.com:8443/a?b=c#d",
             "https://example.com",
             "https://EXAMPLE.com./a",
-            "https://bücher.example/a",
+            "https://xn--bcher-kva.example/a",
             "https://8.8.8.8/a",
             "https://[2606:4700::1111]/a",
             "https://[2606:4700::1111]:443/a",
@@ -142,6 +143,10 @@ mod tests {
             "https://0177.0.0.1/a",
             "https://127.0x1/a",
             "https://127.1/a",
+            "https://127.0.0.１/a",
+            "https://127.0.0.①/a",
+            "https://a.localhost。/a",
+            "https://bücher.example/a",
             "https://127.0.0.1./a",
             "https://1.2.3.4.5/a",
             "https://[::1]/a",

@@ -230,6 +230,7 @@ async fn one_agent_takes_the_turns_and_whoever_wants_to_is_told_which() {
     assert_eq!(world.api("PUT", &format!("{AGENTS}/sales"), Some(json!({ "inbound": true }))).await.0, 404);
     assert_eq!(items().await, json!([shown("example", false)]));
     done(world.api("PUT", &format!("{AGENTS}/example"), Some(json!({ "inbound": true }))).await, 200);
+    world.settle().await;
 }
 
 #[tokio::test]
@@ -481,6 +482,7 @@ async fn a_connection_is_made_with_an_agent_that_listens_on_https_in_one_call() 
     assert!(!shown.to_string().contains("whsec_"), "{shown}");
     let report = done(world.api("GET", "/v1/connections/demo/health", None).await, 200);
     assert!(!report["checks"].to_string().contains("agent_endpoint"), "this one has none: {report}");
+    world.settle().await;
 }
 
 #[tokio::test]

@@ -426,7 +426,7 @@ async fn a_turn_that_meets_a_person_on_its_way_is_named_as_missed() {
 }
 
 #[tokio::test]
-async fn turns_of_an_agent_that_is_detached_or_listens_elsewhere_are_missed() {
+async fn turns_on_their_way_go_the_way_that_the_agent_has_by_then() {
     in_each_way(async |world: &World| {
         let agent = world.agent_listens_on_https().await;
         agent.says(500, "");
@@ -434,11 +434,29 @@ async fn turns_of_an_agent_that_is_detached_or_listens_elsewhere_are_missed() {
         world.settle().await;
         let (status, _) = world.api("PUT", AGENT, Some(json!({ "delivery": "turns" }))).await;
         assert_eq!(status, 200);
-        world.pass(MINUTE).await;
+        world.pass(MINUTE * 5).await;
         world.writes(ANA, "hello again");
         world.settle().await;
-        let turn = world.turns().pop().expect("a turn over the queue");
-        assert_eq!(turn.missed.iter().map(|it| it.text.clone().unwrap_or_default()).collect::<Vec<_>>(), ["hello?"]);
+        assert_eq!(world.words_told(), ["hello?", "hello again"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_owed_to_an_agent_that_is_detached_goes_to_the_next() {
+    in_each_way(async |world: &World| {
+        let agent = world.agent_listens_on_https().await;
+        agent.says(410, "");
+        world.writes(ANA, "one");
+        world.settle().await;
+        world.clock.advance(SECOND);
+        world.writes(ANA, "two");
+        world.settle().await;
+        assert_eq!(world.api("DELETE", AGENT, None).await.0, 204);
+        assert_eq!(world.api("POST", "/v1/connections/demo/agents", Some(json!({ "agent": "second" }))).await.0, 201);
+        world.pass(MINUTE).await;
+        assert_eq!(world.words_told(), ["one", "two"]);
+        assert!(world.turns().iter().all(|it| it.agent.as_str() == "second"));
     })
     .await;
 }
@@ -453,7 +471,7 @@ async fn turns_of_an_agent_whose_inbound_is_off_are_missed() {
         let asked = agent.turns().len();
         assert_eq!(world.api("PUT", AGENT, Some(json!({ "inbound": false }))).await.0, 200);
         agent.says_back();
-        world.pass(MINUTE).await;
+        world.pass(MINUTE * 5).await;
         assert_eq!(agent.turns().len(), asked);
         assert!(world.conversation(ANA).await.missed.is_some(), "it is named in the next turn");
     })
@@ -542,4 +560,115 @@ async fn a_probe_that_was_lost_is_sent_again_by_the_schedule() {
     world.schedule_all().await;
     world.pass(MINUTE).await;
     assert_eq!(answers(&world, ANA), ["You said: hello"]);
+}
+
+#[tokio::test]
+async fn while_an_endpoint_is_down_nobody_looks_for_what_it_is_owed() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(410, "");
+    world.writes(ANA, "one");
+    world.pass(HOUR).await;
+    let looks = async || {
+        world.dynamo.faults().reset_calls();
+        world.schedule_all().await;
+        world.pass(HOUR * 2).await;
+        world.dynamo.faults().calls_by("health").values().sum::<u64>()
+    };
+    let calls = looks().await;
+    assert!(calls < 1_000, "health makes {calls} calls in two hours");
+    agent.says_back();
+    world.pass(HOUR).await;
+    assert_eq!(answers(&world, ANA), ["You said: one"]);
+}
+
+#[tokio::test]
+async fn a_turn_that_its_endpoint_never_takes_is_given_up_and_keeps_nobody() {
+    // Of a busy agent the endpoint is never down; of a quiet one it fails, answers the ping, and fails again.
+    for is_busy in [true, false] {
+        let world = World::new().await;
+        let agent = world.agent_listens_on_https().await;
+        agent.answers(|it| match it.words().as_str() {
+            "" => AgentAnswer::Says(200, String::new()),
+            "poison" => AgentAnswer::Says(500, String::new()),
+            words => AgentAnswer::Says(200, texts(&[&format!("You said: {words}")])),
+        });
+        world.writes(ANA, "poison");
+        world.clock.advance(SECOND);
+        world.writes(ANA, "and this?");
+        for _ in 0..90 {
+            if is_busy {
+                world.writes("34611000001", "hello");
+            }
+            world.pass(SECOND * 30).await;
+        }
+        assert_eq!(answers(&world, ANA), ["You said: and this?"], "busy: {is_busy}");
+        let given_up = world.events().into_iter().filter_map(|it| match it.what {
+            Happened::AgentTurnGivenUp { code, note, .. } => Some((code, note)),
+            _ => None,
+        });
+        let note = "Agent example did not take a turn for half an hour: it answers with 500. The next one names it as missed.";
+        assert_eq!(given_up.collect::<Vec<_>>(), [("http_500".to_owned(), note.to_owned())], "busy: {is_busy}");
+        assert!(world.logs(&connection_id()).await.iter().any(|it| it == note));
+        world.writes(ANA, "and now?");
+        world.settle().await;
+        let after = agent.turns().into_iter().find(|it| it.words() == "and now?").expect("it is told").json();
+        assert_eq!(after["data"]["missed"][0]["text"], "poison", "busy: {is_busy}");
+        let told = told(&world).len();
+        world.pass(HOUR).await;
+        assert_eq!(self::told(&world).len(), told, "it is well from then on");
+    }
+}
+
+#[tokio::test]
+async fn whoever_writes_as_an_endpoint_recovers_is_answered_at_once() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    agent.says(410, "");
+    world.writes(ANA, "one");
+    world.settle().await;
+    agent.says_back();
+    // Whoever takes it in has read a moment before that the endpoint is down.
+    world.pass(SECOND * 28).await;
+    world.writes("34611000001", "two");
+    world.settle().await;
+    world.pass(SECOND * 3).await;
+    assert_eq!(told(&world).last(), Some(&(EndpointState::Up, None)));
+    world.writes("34611000002", "three");
+    world.pass(SECOND).await;
+    assert_eq!(agent.words(), ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn an_answer_of_thousands_of_faults_is_told_in_short() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    let long = "x".repeat(5_000);
+    let faults: Vec<Value> = (0..3_000).map(|_| json!(1)).chain([json!({ long: 1 })]).collect();
+    let good = json!({ "message": { "type": "text", "text": "the first" } });
+    let replies = [vec![good], faults].concat();
+    agent.says(200, &json!({ "replies": replies }).to_string());
+    world.writes(ANA, "hello");
+    world.settle().await;
+    assert_eq!(answers(&world, ANA), ["the first"]);
+    let told = refused(&world);
+    assert_eq!((told.len(), told[0].len(), told[0][0].place.as_str()), (1, 20, "replies"));
+    let unheard_of = "x".repeat(5_000);
+    agent.says(200, &json!({ "replies": [{ unheard_of: 1 }] }).to_string());
+    world.writes(ANA, "hello again");
+    world.settle().await;
+    assert!(refused(&world)[1].iter().all(|it| it.place.len() <= 100));
+}
+
+#[tokio::test]
+async fn a_secret_that_is_replaced_twice_leaves_the_one_that_the_agent_knows() {
+    let world = World::new().await;
+    let agent = world.agent_listens_on_https().await;
+    for _ in 0..2 {
+        assert_eq!(world.api("PUT", AGENT, Some(json!({ "rotate_secret": true }))).await.0, 200);
+    }
+    world.writes(ANA, "hello");
+    world.settle().await;
+    assert_eq!(answers(&world, ANA), ["You said: hello"], "its answer to the first was lost");
+    assert_eq!(agent.asked().pop().expect("it was asked").signatures(), 2);
 }

@@ -969,8 +969,10 @@ pub fn counts() -> Counts {
 
 /// Members that differ from run to run: versions, the times of our own clock, Meta's ids of our messages and files (which depend on how
 /// often Meta was asked), what was leased, who claimed, what is sealed under a fresh nonce, and the addresses of agents on this machine.
-const VARIES: [&str; 34] = [
+const VARIES: [&str; 36] = [
     "turned_back",
+    "untaken_times",
+    "untaken_since",
     "down_since",
     "owed_at",
     "probed_at",

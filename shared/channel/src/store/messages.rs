@@ -370,6 +370,17 @@ pub enum Direction {
     Outbound,
 }
 
+/// How often an agent's endpoint did not take a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct TurnUntaken {
+    /// How often by now.
+    #[serde(rename = "untaken_times")]
+    pub times: u32,
+    /// Since when.
+    #[serde(rename = "untaken_since")]
+    pub since: Timestamp,
+}
+
 /// One item under a message's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "direction", rename_all = "snake_case")]
@@ -916,6 +927,15 @@ impl Store {
         let update = Update::existing().when("direction", &"inbound")?;
         let update = update.set("handed", &HandedOver::Owed(agent.clone()))?.set("owed_at", &at)?.remove("told_with");
         self.updated(key, update).await
+    }
+
+    /// The turn of a customer's message was not taken once more: how often by now, and since when; nothing if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn turn_untaken(&self, key: &MessageKey, at: Timestamp) -> Result<Option<TurnUntaken>, StoreError> {
+        let update = Update::existing().when("direction", &"inbound")?.add("untaken_times", 1).set_first("untaken_since", &at)?;
+        Ok(self.dynamo.update(&keys::message(key), update).await?.ok())
     }
 
     /// A customer's message is told in the turn of another one. False if it is not here.

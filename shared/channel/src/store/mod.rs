@@ -33,7 +33,7 @@ pub(crate) use keys::{ObjectKind, inbound_object, is_object_of, objects, objects
 pub use leases::Leased;
 pub use messages::{
     Attempt, Before, Claim, Direction, Ending, HandedOver, Heard, HeardStep, Inbound, MessageItem, Outbound, Remark, RemarkKind, Remarked,
-    Sorted, TemplateUsed, Writer,
+    Sorted, TemplateUsed, TurnUntaken, Writer,
 };
 
 pub use templates::{CatalogueItem, Stopped, TemplateItem};
