@@ -268,7 +268,7 @@ async fn changed(
         };
         let before = std::mem::replace(&mut endpoint.secret, sealed);
         // Whoever asks again, since the answer was lost, has not seen the one in between: the agent knows the first.
-        if !endpoint.previous.as_ref().is_some_and(|it| now < it.1) {
+        if endpoint.previous.as_ref().is_none_or(|it| now >= it.1) {
             endpoint.previous = Some((before, now.plus(SECRET_OVERLAP)));
         }
         new_secret = Some(secret);

@@ -28,7 +28,7 @@ use crate::outbox::credentials;
 use crate::owed;
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::{Delivery, Progress, Retryable};
-use crate::store::{Attachment, DownBecause, Endpoint, Found, MessageItem, Store, StoreError};
+use crate::store::{Attachment, DownBecause, Endpoint, Found, Store, StoreError};
 use crate::vault::{Vault, VaultError};
 use crate::web::{Answer, Web, WebError};
 
@@ -167,7 +167,7 @@ impl Bridge<'_> {
         let Some(conversation) = self.conversation(&key).await? else { return Ok(Progress::Done) };
         let Some(known) = self.directory.connection(&turn.connection, now).await? else { return Ok(Progress::Done) };
         let kept = self.store.message(conversation.everywhere(), key.at, &key.id).await?.map(|it| it.1);
-        if kept.as_ref().is_some_and(is_deleted) {
+        if turn.gathered.is_empty() && kept.as_ref().is_some_and(owed::is_deleted) {
             return Ok(Progress::Done);
         }
         if conversation.has_person(now) {
@@ -178,6 +178,10 @@ impl Bridge<'_> {
             // It goes the way that there is now, to the agent that there is now.
             return self.pass_on(&conversation, turn, &known, now).await;
         };
+        if !turn.gathered.is_empty() && owed::left_of(self.store, &conversation, turn).await?.len() < turn.gathered.len() {
+            // It tells what the customer has deleted: what is left of it is told piece by piece.
+            return self.pass_on(&conversation, turn, &known, now).await;
+        }
         if attachment.down_since.is_some() {
             endpoints::tell_down(self.store, self.queues, &known.connection, &attachment).await?;
             return self.owe(&conversation, turn, now).await;
@@ -220,7 +224,8 @@ impl Bridge<'_> {
 
     async fn owe(&self, conversation: &Conversation, turn: &Turn, now: Timestamp) -> Result<Progress, BridgeError> {
         self.counts.one("bridge.owed");
-        let is_owed = owed::owe(self.store, conversation, turn, now).await?;
+        let left = owed::left_of(self.store, conversation, turn).await?;
+        let is_owed = owed::owe(self.store, conversation, &turn.agent, &left, now).await?;
         Ok(if is_owed { Progress::Done } else { Progress::Wait(SOON) })
     }
 
@@ -266,7 +271,8 @@ impl Bridge<'_> {
         let now = self.clock.now();
         let runs = known.connection.lifecycle.sending(now) == Sending::Allowed;
         if runs && conversation.admit_reply(Who::Agent, &known.connection.numbers, now).is_ok() {
-            let marked = self.graph.mark_read(&turn.number, &credentials(known), &turn.wamid, true).await;
+            let newest = turn.gathered.last().map_or(&turn.wamid, |it| &it.wamid);
+            let marked = self.graph.mark_read(&turn.number, &credentials(known), newest, true).await;
             if marked.is_err() {
                 self.counts.one("read.not_marked");
             }
@@ -348,14 +354,6 @@ impl Bridge<'_> {
     fn minute(&self) -> Timestamp {
         let at = self.clock.now().as_millis();
         Timestamp::from_millis(at - at.rem_euclid(60_000))
-    }
-}
-
-fn is_deleted(item: &MessageItem) -> bool {
-    match item {
-        MessageItem::Inbound(it) => it.erased,
-        MessageItem::Shell => true,
-        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::File(_) => false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::connection::State;
 use domain::conversation::{Conversation, LATE_AFTER};
-use domain::ids::{MessageId, MessageKey, Wamid};
+use domain::ids::{AgentId, MessageId, MessageKey, Wamid};
 use domain::message::{Content, Event, Media, Message};
 use domain::time::Timestamp;
 use meta::fault::Class;
@@ -203,16 +203,23 @@ impl Files<'_> {
         let Some(conversation) = self.conversation(key).await? else { return Ok(Progress::Done) };
         let Some(known) = self.directory.connection(&job.connection, now).await? else { return Ok(Progress::Done) };
         let kept = self.store.message(conversation.everywhere(), key.at, &key.id).await?;
-        if kept.as_ref().is_some_and(|it| is_told_with_another(it) || is_deleted(&it.1)) {
-            // It was told with the one before it, or the customer deleted it.
+        if kept.as_ref().is_some_and(is_told_with_another) {
             return self.settle(&conversation, key).await;
+        }
+        if kept.as_ref().is_some_and(|it| owed::is_deleted(&it.1)) {
+            // What was to be told in its turn is told by itself.
+            let behind = self.told_with(&conversation, key).await?;
+            if behind.is_empty() {
+                return self.settle(&conversation, key).await;
+            }
+            return self.pass_on(&conversation, key, &turn.agent, &behind, &known, now).await;
         }
         let attachment = self.store.attachment(&job.connection, &turn.agent).await?;
         let mut turn = turn.clone();
         if let Some(media) = turn.content.media().filter(|it| it.id.is_some()).cloned() {
             let known = self.directory.connection_afresh(&job.connection, now).await?.unwrap_or_else(|| known.clone());
             if known.connection.lifecycle.state == State::Error {
-                return self.owe(&conversation, key, &turn, now).await;
+                return self.owe(&conversation, key, &turn.agent, std::slice::from_ref(key), now).await;
             }
             let Some(item) = self.file(job, &media, turn.content.kind(), &known, delivery, now).await? else {
                 return Ok(Progress::Wait(pause(delivery)));
@@ -231,11 +238,13 @@ impl Files<'_> {
         let queued_at = delivery.sent_at_ms.map_or(job.queued_at, Timestamp::from_millis);
         let must_wait = owed::must_wait(self.store, &conversation, key, kept.as_ref().map(|it| &it.1), queued_at).await?;
         if must_wait || attachment.down_since.is_some() {
-            let owed = self.owe(&conversation, key, &turn, now).await?;
-            if attachment.down_since.is_none() {
-                connections::probe(self.queues, &known.connection, connections::OWED, now).await?;
-            }
-            return Ok(owed);
+            let mut messages = vec![key.clone()];
+            messages.extend(self.told_with(&conversation, key).await?);
+            return if attachment.down_since.is_some() {
+                self.owe(&conversation, key, &turn.agent, &messages, now).await
+            } else {
+                self.pass_on(&conversation, key, &turn.agent, &messages, &known, now).await
+            };
         }
         if let Some(wait) = self.gather(job, &mut turn, &conversation, &attachment, kept.as_ref(), now).await? {
             return Ok(Progress::Wait(wait));
@@ -257,7 +266,7 @@ impl Files<'_> {
     }
 
     async fn is_erased(&self, conversation: &Conversation, key: &MessageKey) -> Result<bool, StoreError> {
-        Ok(self.store.message(conversation.everywhere(), key.at, &key.id).await?.is_some_and(|it| is_deleted(&it.1)))
+        Ok(self.store.message(conversation.everywhere(), key.at, &key.id).await?.is_some_and(|it| owed::is_deleted(&it.1)))
     }
 
     /// What was under way is done: what comes next goes straight to the agent, if nothing has followed.
@@ -268,15 +277,47 @@ impl Files<'_> {
 
     /// Nobody takes the turn now: the next one names its message as missed.
     async fn miss(&self, conversation: &Conversation, key: &MessageKey) -> Result<Progress, MediaError> {
-        self.store.change_conversation(&conversation.id, |it| it.miss(key)).await?;
+        let behind = self.told_with(conversation, key).await?;
+        let missed = |it: &mut Conversation| std::iter::once(key).chain(&behind).for_each(|key| it.miss(key));
+        self.store.change_conversation(&conversation.id, missed).await?;
         self.settle(conversation, key).await
     }
 
-    async fn owe(&self, conversation: &Conversation, key: &MessageKey, turn: &Turn, now: Timestamp) -> Result<Progress, MediaError> {
-        if !owed::owe(self.store, conversation, turn, now).await? {
+    /// These messages are owed, and nobody hands them over by now.
+    async fn owe(
+        &self,
+        conversation: &Conversation,
+        key: &MessageKey,
+        agent: &AgentId,
+        messages: &[MessageKey],
+        now: Timestamp,
+    ) -> Result<Progress, MediaError> {
+        if !owed::owe(self.store, conversation, agent, messages, now).await? {
             return Ok(Progress::Wait(SOON));
         }
         self.settle(conversation, key).await
+    }
+
+    /// These messages are owed, and are handed over behind what was owed before them.
+    async fn pass_on(
+        &self,
+        conversation: &Conversation,
+        key: &MessageKey,
+        agent: &AgentId,
+        messages: &[MessageKey],
+        known: &KnownConnection,
+        now: Timestamp,
+    ) -> Result<Progress, MediaError> {
+        let owed = self.owe(conversation, key, agent, messages, now).await?;
+        connections::probe(self.queues, &known.connection, connections::OWED, now).await?;
+        Ok(owed)
+    }
+
+    /// The messages that were to be told in the turn of this one: whoever named them may have died before it was told.
+    async fn told_with(&self, conversation: &Conversation, key: &MessageKey) -> Result<Vec<MessageKey>, MediaError> {
+        let behind = self.store.messages(conversation.everywhere(), key.at, Timestamp::MAX).await?;
+        let is_named = |item: &MessageItem| matches!(item, MessageItem::Inbound(it) if it.told_with.as_ref() == Some(&key.id));
+        Ok(behind.into_iter().filter(|it| it.0.id != key.id && is_named(&it.1)).map(|it| it.0).collect())
     }
 
     /// What became of a file: fetched now, unless it was before; nothing if it is to be tried again.
@@ -441,7 +482,9 @@ impl Files<'_> {
         }
         let Some((_, MessageItem::Inbound(own))) = kept else { return Ok(Some(SOON)) };
         // Of one second of Meta's any may have come first: what was heard earlier has been told.
-        let behind = self.store.messages(conversation.everywhere(), key.at, Timestamp::MAX).await?;
+        let mut behind = self.store.messages(conversation.everywhere(), key.at, Timestamp::MAX).await?;
+        // Of one second of Meta's, what was heard first was said first.
+        behind.sort_by_key(|it| (it.0.at, heard_at(&it.1)));
         let behind = behind.into_iter().filter(|it| it.0.id != key.id).filter(|it| heard_at(&it.1) >= Some(own.heard_at));
         let behind = behind.map_while(|it| gathered(it, turn)).filter(|it| it.with.as_ref().is_none_or(|with| *with == key.id));
         let mut run: Vec<Gathered> = behind.take(GATHERED_AT_MOST - 1).collect();
@@ -506,14 +549,6 @@ fn heard_at(item: &MessageItem) -> Option<Timestamp> {
     match item {
         MessageItem::Inbound(it) => Some(it.heard_at),
         MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::File(_) | MessageItem::Shell => None,
-    }
-}
-
-fn is_deleted(item: &MessageItem) -> bool {
-    match item {
-        MessageItem::Inbound(it) => it.erased,
-        MessageItem::Shell => true,
-        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::File(_) => false,
     }
 }
 

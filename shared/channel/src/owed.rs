@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use domain::conversation::{Conversation, LATE_AFTER, Span, TURN_WITHIN, Through};
-use domain::ids::{ConnectionId, ConversationId, MessageId, MessageKey, NumberId, TenantId};
+use domain::ids::{AgentId, ConnectionId, ConversationId, MessageId, MessageKey, NumberId, TenantId};
 use domain::message::{Event, Message};
 use domain::time::Timestamp;
 
@@ -234,21 +234,52 @@ pub(crate) async fn hand_over_slice(
     Ok(Handed { turns, next: slice.next, unheard, in_media, is_whole })
 }
 
-/// A turn that was to be handed over, and cannot be now, is owed: each of its messages, if it was made of several. False if one of them is not
-/// kept yet: it is to be tried again.
+/// Messages of a turn that was to be handed over, and cannot be now, are owed, each by itself. False if one of them is not kept yet: it is to be
+/// tried again.
 ///
 /// # Errors
 /// [`StoreError`].
-pub(crate) async fn owe(store: &Store, conversation: &Conversation, turn: &Turn, now: Timestamp) -> Result<bool, StoreError> {
-    let messages = messages_of(turn);
-    for it in &messages {
-        if !store.owe(it, &turn.agent, now).await? {
+pub(crate) async fn owe(
+    store: &Store,
+    conversation: &Conversation,
+    agent: &AgentId,
+    messages: &[MessageKey],
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    for it in messages {
+        if !store.owe(it, agent, now).await? {
             return Ok(false);
         }
     }
     store.list_owed(&conversation.connection, &conversation.id, now).await?;
     store.change_conversation(&conversation.id, |conversation| messages.iter().for_each(|it| conversation.owe(it, now))).await?;
     Ok(true)
+}
+
+/// Of the messages that a turn is made of, those that the customer did not delete, as they lie in the conversation's parts. One that is not
+/// kept yet is among them.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn left_of(store: &Store, conversation: &Conversation, turn: &Turn) -> Result<Vec<MessageKey>, StoreError> {
+    let mut left = Vec::new();
+    for key in messages_of(turn) {
+        match store.message(conversation.everywhere(), key.at, &key.id).await? {
+            Some((_, item)) if is_deleted(&item) => {}
+            Some((key, _)) => left.push(key),
+            None => left.push(key),
+        }
+    }
+    Ok(left)
+}
+
+/// Did the customer delete the message?
+pub(crate) fn is_deleted(item: &MessageItem) -> bool {
+    match item {
+        MessageItem::Inbound(it) => it.erased,
+        MessageItem::Shell => true,
+        MessageItem::Outbound(_) | MessageItem::Body { .. } | MessageItem::File(_) => false,
+    }
 }
 
 /// The messages that a turn is made of, in their order; none if it names none.
@@ -277,7 +308,9 @@ pub(crate) async fn must_wait(
     let Some(back) = conversation.turned_back.filter(|it| it.last >= queued_at && it.first <= key.at) else { return Ok(false) };
     let before = store.messages(conversation.everywhere(), back.first, key.at).await?;
     let is_before = |other: &MessageKey| (other.at, &other.id) < (key.at, &key.id);
-    Ok(before.iter().any(|(other, item)| is_before(other) && owed_at(item) >= Some(queued_at)))
+    // What became owed together with it, or before, is queued before it too.
+    let own = item.and_then(owed_at);
+    Ok(before.iter().any(|(other, item)| is_before(other) && owed_at(item) >= Some(queued_at) && owed_at(item) > own))
 }
 
 /// Is the turn of this message owed?

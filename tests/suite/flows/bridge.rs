@@ -672,3 +672,60 @@ async fn a_secret_that_is_replaced_twice_leaves_the_one_that_the_agent_knows() {
     assert_eq!(answers(&world, ANA), ["You said: hello"], "its answer to the first was lost");
     assert_eq!(agent.asked().pop().expect("it was asked").signatures(), 2);
 }
+
+#[tokio::test]
+async fn of_several_messages_that_became_one_turn_the_customer_may_delete_some() {
+    for deleted in 0..3 {
+        let world = World::new().await;
+        let agent = world.agent_listens_on_https().await;
+        assert_eq!(world.api("PUT", AGENT, Some(json!({ "quiet_ms": 2_000 }))).await.0, 200);
+        agent.says(503, "");
+        let mut wamids = Vec::new();
+        for words in ["one", "two", "three"] {
+            wamids.push(world.writes(ANA, words));
+            world.pass(SECOND).await;
+        }
+        world.pass(SECOND * 3).await;
+        assert_eq!(agent.words(), ["one\ntwo\nthree"]);
+        let asked = agent.turns().len();
+        world.writes_to(NUMBER, ANA, meta_sim::Inbound::Revoke { message_id: wamids[deleted].clone() });
+        agent.says_back();
+        world.pass(MINUTE * 5).await;
+        let told: Vec<String> = agent.turns().iter().skip(asked).map(world::story::Asked::words).collect();
+        let left: Vec<&str> = ["one", "two", "three"].into_iter().enumerate().filter(|it| it.0 != deleted).map(|it| it.1).collect();
+        assert_eq!(told, left, "{deleted}");
+    }
+}
+
+#[tokio::test]
+async fn no_word_of_a_burst_is_lost_that_was_gathered_and_could_not_be_handed_over() {
+    for is_taken in [true, false] {
+        let world = World::new().await;
+        let agent = world.agent_listens_on_https().await;
+        assert_eq!(world.api("PUT", AGENT, Some(json!({ "quiet_ms": 2_000 }))).await.0, 200);
+        for words in ["one", "two", "three"] {
+            world.writes(ANA, words);
+            world.pass(SECOND).await;
+        }
+        world.sqs.faults().add(Rule::every(Fault::InternalError).by("media"));
+        world.pass(SECOND * 3).await;
+        if is_taken {
+            world.hand(ANA, true).await;
+        } else {
+            assert_eq!(world.api("PUT", AGENT, Some(json!({ "inbound": false }))).await.0, 200);
+        }
+        world.sqs.faults().clear();
+        world.pass(HOUR).await;
+        assert_eq!(agent.turns().len(), 0, "{is_taken}");
+        if is_taken {
+            world.hand(ANA, false).await;
+        } else {
+            assert_eq!(world.api("PUT", AGENT, Some(json!({ "inbound": true }))).await.0, 200);
+        }
+        world.writes(ANA, "four");
+        world.pass(MINUTE).await;
+        let told = agent.turns().pop().expect("a turn").json()["data"].clone();
+        let missed: Vec<&Value> = told["missed"].as_array().expect("some were missed").iter().map(|it| &it["text"]).collect();
+        assert_eq!(missed, ["one", "two", "three"], "{is_taken}");
+    }
+}
