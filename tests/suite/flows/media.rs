@@ -6,9 +6,9 @@ use channel::jobs::{Turn, TurnFile};
 use channel::store::FileItem;
 use domain::connection::State;
 use domain::ids::MessageKey;
-use meta_sim::{File, Inbound, Token};
+use meta_sim::{File, Inbound, Token, Written};
 use sha2::{Digest, Sha256};
-use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, WABA, World, connection_id};
+use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::speech::{KEY, Recogniser, SENTENCE, holds_the_content, spoken};
@@ -414,11 +414,58 @@ async fn whoever_never_stops_writing_is_heard_all_the_same() {
     for it in 0..20 {
         world.writes(ANA, &format!("word {it}"));
         world.pass(2 * SECOND).await;
+        assert_eq!(world.turns().is_empty(), it < 7, "it is waited for five times the quiet time, and no longer: {it}");
     }
-    assert!(!world.turns().is_empty(), "it is not waited for ever");
     world.pass(MINUTE).await;
     let words: Vec<String> = world.told_of(ANA).await.iter().flat_map(|it| it.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     assert_eq!(words, (0..20).map(|it| format!("word {it}")).collect::<Vec<_>>(), "each once, in order");
+}
+
+#[tokio::test]
+async fn a_burst_is_told_when_it_is_long_enough_and_before_its_window_ends() {
+    let world = World::new().await;
+    gathers(&world, 3_000).await;
+    for it in 0..25 {
+        world.writes(ANA, &format!("{it}"));
+        world.settle().await;
+        world.clock.advance(SECOND / 10);
+    }
+    world.pass(SECOND).await;
+    assert_eq!(world.turns().iter().map(|it| it.gathered.len()).collect::<Vec<_>>(), [20], "nobody waits for more");
+    world.pass(MINUTE).await;
+    assert_eq!(world.turns()[1].gathered.len(), 5);
+    world.pass(2 * DAY).await;
+    // What Meta tells so late that its window is almost over.
+    let late = Written { ago: 24 * 60 * 60 - 3, ..Written::from("hurry") };
+    world.meta.customer_writes("34611000001", NUMBER, late).expect("the customer can write");
+    world.pass(MINUTE).await;
+    let told = serde_json::to_value(&world.turns()[2]).expect("JSON");
+    assert_eq!(told["standing"], "open", "it may be answered still");
+}
+
+#[tokio::test]
+async fn a_burst_holds_what_is_plain_of_one_number_and_was_not_owed() {
+    let world = World::new().await;
+    gathers(&world, 2_000).await;
+    let first = world.writes(ANA, "one");
+    world.pass(SECOND).await;
+    let quoting = Written { quote: Some(first), ..Written::from("I mean this") };
+    world.meta.customer_writes(ANA, NUMBER, quoting).expect("the customer can write");
+    world.pass(MINUTE).await;
+    assert_eq!(world.told_of(ANA).await, ["one", "I mean this"], "a quote is of one message");
+    world.writes_to(NUMBER, ANA, Inbound::text("to the one"));
+    world.writes_to(OTHER_NUMBER, ANA, Inbound::text("to the other"));
+    world.pass(MINUTE).await;
+    assert!(world.turns()[2..].iter().all(|it| it.gathered.is_empty()), "two numbers are asked two things");
+    assert_eq!(world.turns().len(), 4);
+    stops(&world).await;
+    world.writes(ANA, "is anybody there?");
+    world.pass(SECOND).await;
+    world.writes(ANA, "hello?");
+    world.pass(MINUTE).await;
+    runs(&world).await;
+    world.settle().await;
+    assert_eq!(world.told_of(ANA).await[4..], ["is anybody there?", "hello?"], "what is owed is waited for no longer");
 }
 
 #[tokio::test]
