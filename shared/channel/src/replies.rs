@@ -35,6 +35,8 @@ use crate::uploads::{self, Taken, Uploads};
 
 /// After an unknown outcome its status is looked for so long after the send; after the last of these the reply goes out once more.
 const LOOKS_AFTER: [Duration; 4] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_mins(1)];
+/// A file that Meta has trouble with is taken there so often, which is half an hour: what is behind it waits.
+const UPLOAD_TRIES: u32 = 12;
 /// The parts of a long text go out one after the other for this long; the rest goes with the next delivery, well within the function's time.
 const PARTS_WITHIN: Duration = Duration::from_secs(4);
 
@@ -317,10 +319,12 @@ impl Replies<'_> {
         let Unread { class, fault, http } = unread;
         outbox.refused_by_meta(draft, fault, *http);
         match class {
-            Class::NotSent | Class::Pair | Class::Unknown => return Ok(Outcome::Wait(pause(*class, part.receive_count))),
+            Class::NotSent | Class::Pair => return Ok(Outcome::Wait(pause(*class, part.receive_count))),
+            Class::Unknown if part.receive_count < UPLOAD_TRIES => return Ok(Outcome::Wait(pause(*class, part.receive_count))),
             Class::Credentials | Class::Account => return Ok(outbox.connection_failed(known, *class, fault).await?),
             Class::Number => connections::mark_number(self.store, self.queues, &known.connection, number, fault, now, now).await?,
-            Class::Window
+            Class::Unknown
+            | Class::Window
             | Class::OptedOut
             | Class::Permanent
             | Class::Later
@@ -330,7 +334,9 @@ impl Replies<'_> {
             | Class::TemplateDisabled
             | Class::Fix => {}
         }
-        Ok(outbox.end_unsent(draft, &endings::of_fault(*class, fault, now), now).await?)
+        // Nothing reached the customer, whatever Meta made of it: the same may be sent again.
+        let class = if *class == Class::Unknown { Class::Later } else { *class };
+        Ok(outbox.end_unsent(draft, &endings::of_fault(class, fault, now), now).await?)
     }
 
     async fn send(

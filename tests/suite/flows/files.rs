@@ -285,6 +285,23 @@ async fn a_file_that_meta_will_not_take_ends_the_reply_with_metas_words() {
 }
 
 #[tokio::test]
+async fn a_file_that_meta_always_has_trouble_with_keeps_nothing_behind_it_for_long() {
+    let world = World::new().await;
+    lies(&world, KEY, PDF, smallest_file(PDF)).await;
+    ana_wrote(&world, NUMBER).await;
+    world.meta.fail_calls(&format!("{NUMBER}/media"), None, u32::MAX);
+    world.sends(&of_agent(&world, document(file(KEY)), 1).await).await;
+    world.sends(&of_agent(&world, Outgoing::Text { text: "as promised".to_owned(), preview_url: false }, 2).await).await;
+    world.pass(20 * MINUTE).await;
+    assert_eq!(reached(&world).len(), 0, "it is tried for a while");
+    world.pass(20 * MINUTE).await;
+    assert_eq!(reached(&world).into_iter().map(|it| it.kind).collect::<Vec<_>>(), ["text"]);
+    assert_eq!(world.codes().len(), 1, "the file's reply is told as failed");
+    let later = world.every_event().into_iter().map(|it| serde_json::to_value(it).expect("JSON")).any(|it| it["retry"] == "later");
+    assert!(later, "it may be sent again");
+}
+
+#[tokio::test]
 async fn a_dead_token_is_noticed_at_the_file_and_the_reply_goes_out_with_the_next() {
     let world = World::new().await;
     lies(&world, KEY, PDF, smallest_file(PDF)).await;
