@@ -225,7 +225,7 @@ impl Files<'_> {
                 return Ok(Progress::Wait(pause(delivery)));
             };
             let item = match &attachment {
-                Some(attachment) => self.transcribed(key, item, &turn, attachment, &known).await?,
+                Some(attachment) => self.transcribed(key, item, &turn, attachment, &known, is_last_try(delivery)).await?,
                 None => item,
             };
             turn.file = Some(self.told(&item, &media, now).await?);
@@ -333,7 +333,7 @@ impl Files<'_> {
         if let Some(it) = self.store.file(&job.message).await?.filter(|it| it.file.is_some()) {
             return Ok(Some(it));
         }
-        let is_last_try = usize::try_from(delivery.receive_count).unwrap_or(usize::MAX) > PAUSES.len();
+        let is_last_try = is_last_try(delivery);
         let (file, missing) = match self.fetch(job, media, kind, known, delivery).await? {
             Fetched::Here(it) => (Some(it), None),
             Fetched::Absent(it) => (None, Some(it)),
@@ -375,21 +375,24 @@ impl Files<'_> {
             Ok(it) => it,
             Err(why) => return Ok(undownloaded(why)),
         };
-        let mime_type = media.mime_type.clone().or(record.mime_type).unwrap_or_else(|| "application/octet-stream".to_owned());
+        let mime_type = safe_mime_type(media.mime_type.clone().or(record.mime_type));
         let key = inbound_object(connection, &job.message);
         let (mut upload, mut hash) = (self.blobs.begin(&key, &mime_type), Sha256::new());
         let broken = loop {
             match download.chunk().await {
                 Ok(Some(chunk)) => {
                     hash.update(&chunk);
-                    upload.push(&chunk).await?;
+                    if let Err(error) = upload.push(&chunk).await {
+                        return Ok(not_put(&error));
+                    }
                 }
                 Ok(None) => break None,
                 Err(why) => break Some(why),
             }
         };
         if let Some(why) = broken {
-            upload.abort().await?;
+            // What is not given up here goes after a day.
+            drop(upload.abort().await);
             return Ok(undownloaded(why));
         }
         let hash = FileHash::new(hash.finalize().into());
@@ -397,10 +400,13 @@ impl Files<'_> {
         let differs = announced.is_some_and(|it| it != hash);
         if differs && delivery.receive_count <= 1 {
             // What Meta gives the second time is kept, and said to differ.
-            upload.abort().await?;
+            drop(upload.abort().await);
             return Ok(Fetched::Again);
         }
-        let size = upload.finish().await?;
+        let size = match upload.finish().await {
+            Ok(it) => it,
+            Err(error) => return Ok(not_put(&error)),
+        };
         let filename = safe_filename(media.filename.as_deref(), kind, &mime_type);
         Ok(Fetched::Here(StoredFile { key, mime_type, size, sha256: hash.to_string(), filename, differs }))
     }
@@ -413,13 +419,21 @@ impl Files<'_> {
         turn: &Turn,
         attachment: &Attachment,
         known: &KnownConnection,
+        is_last_try: bool,
     ) -> Result<FileItem, MediaError> {
         let is_voice = matches!(&turn.content, Content::Audio(it) if it.voice);
         let (Some(by), Some(file)) = (&attachment.speech_to_text, item.file.as_ref().filter(|_| is_voice && item.transcript.is_none()))
         else {
             return Ok(item);
         };
-        let transcript = match self.heard(by, file, attachment).await? {
+        let heard = match self.heard(by, file, attachment).await {
+            Err(error) if is_last_try => {
+                tracing::error!(connection.id = %known.connection.id, error.code = error.code(), "a voice message is not transcribed: {error}");
+                Err(Unheard::Failed { why: error.code().to_owned() })
+            }
+            it => it?,
+        };
+        let transcript = match heard {
             Ok(it) => Transcript { text: Some(it.text), missing: None },
             Err(why) => Transcript { text: None, missing: Some(Missing { code: why.code().to_owned(), note: why.note() }) },
         };
@@ -581,6 +595,23 @@ fn without_file(why: DownloadError) -> Fetched {
 fn pause(delivery: &Delivery) -> Duration {
     let index = usize::try_from(delivery.receive_count.saturating_sub(1)).unwrap_or(usize::MAX).min(PAUSES.len() - 1);
     Duration::from_secs(PAUSES[index])
+}
+
+/// A file that the bucket did not take is fetched once more: what does not come within a minute holds nobody up.
+fn not_put(error: &BlobError) -> Fetched {
+    tracing::error!(error.code = error.code(), "a customer's file is not kept: {error}");
+    Fetched::Again
+}
+
+fn is_last_try(delivery: &Delivery) -> bool {
+    usize::try_from(delivery.receive_count).unwrap_or(usize::MAX) > PAUSES.len()
+}
+
+/// The MIME type, which is any text at all of the customer's, if it can be one.
+fn safe_mime_type(text: Option<String>) -> String {
+    const LONGEST: usize = 255;
+    let is_type = |it: &String| it.len() <= LONGEST && it.contains('/') && it.bytes().all(|it| it == b' ' || it.is_ascii_graphic());
+    text.filter(is_type).unwrap_or_else(|| "application/octet-stream".to_owned())
 }
 
 /// A name under which the file can be saved anywhere, made of the customer's, which is any text at all.

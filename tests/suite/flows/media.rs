@@ -9,6 +9,7 @@ use domain::ids::MessageKey;
 use meta_sim::{File, Inbound, Token, Written};
 use sha2::{Digest, Sha256};
 use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
+use world::wire::{Fault, Rule};
 
 use super::{DAY, HOUR, MINUTE, SECOND};
 use crate::speech::{KEY, Recogniser, SENTENCE, holds_the_content, spoken};
@@ -376,6 +377,25 @@ async fn what_meta_itself_could_not_take_is_told_as_such() {
     world.settle().await;
     let missing = last_file(&world).missing.expect("it says why");
     assert_eq!(missing.code, "media_not_taken");
+}
+
+#[tokio::test]
+async fn a_type_that_is_none_and_a_bucket_that_fails_hold_nobody_up() {
+    let world = World::new().await;
+    for mime_type in ["application/ü", "nonsense", "a/b\r\nx: y", &format!("a/{}", "b".repeat(300))] {
+        world.writes_to(NUMBER, ANA, Inbound::Document(File { mime_type: Some(mime_type.to_owned()), ..file("a quote") }));
+        world.settle().await;
+        let told = last_file(&world);
+        assert_eq!((told.mime_type.as_deref(), told.size), (Some("application/octet-stream"), Some(7)), "{mime_type}");
+    }
+    world.s3.faults().add(Rule::every(Fault::InternalError).by("media"));
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.pass(SECOND).await;
+    world.writes(ANA, "do you see it?");
+    world.pass(3 * MINUTE).await;
+    assert_eq!(world.told_of(ANA).await[4..], ["image", "do you see it?"]);
+    let missing = world.turns()[4].file.clone().and_then(|it| it.missing).expect("it says why");
+    assert_eq!(missing.code, "media_unavailable");
 }
 
 /// The agent wants several short messages as one turn.
