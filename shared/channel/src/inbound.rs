@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use domain::connection::{MESSAGE_DAYS, State};
+use domain::connection::MESSAGE_DAYS;
 use domain::conversation::{Answerer, Conversation, Decided, Facts, HandTo, Handling};
 use domain::customer::{Address, Customer};
 use domain::ids::{MessageId, MessageKey, Wamid, hash};
@@ -133,7 +133,7 @@ async fn facts(store: &Store, owners: &Owners, written: &Written, now: Timestamp
     let facts = Facts {
         is_running: runs(&it) && attachment.as_ref().is_none_or(|it| it.down_since.is_none()),
         agent: attachment.as_ref().map(Attachment::listener),
-        may_fetch: it.connection.lifecycle.state != State::Error,
+        may_fetch: true,
         claimed_at: it.number.claimed_at,
         ..Facts::nobodys()
     };

@@ -185,6 +185,15 @@ impl Files<'_> {
         if self.is_erased(&conversation, &job.message).await? {
             return Ok(Progress::Done);
         }
+        if known.connection.lifecycle.state == State::Error {
+            // Meta is not asked with a token that it refuses. An owed turn has it fetched later; so has whoever asks for it.
+            let missing = Some(Absence::Refused.told());
+            let item = FileItem { at: now, file: None, missing, transcript: None };
+            if self.store.file(&job.message).await?.is_none() {
+                self.store.keep_file(&job.message, &item, known.connection.files_kept_for()).await?;
+            }
+            return Ok(Progress::Done);
+        }
         match self.file(job, media, "file", &known, delivery, now).await? {
             Some(_) => Ok(Progress::Done),
             None => Ok(Progress::Wait(pause(delivery))),
@@ -200,9 +209,9 @@ impl Files<'_> {
         now: Timestamp,
     ) -> Result<Progress, MediaError> {
         let key = &job.message;
-        let Some(conversation) = self.conversation(key).await? else { return Ok(Progress::Done) };
+        let Some(mut conversation) = self.conversation(key).await? else { return Ok(Progress::Done) };
         let Some(known) = self.directory.connection(&job.connection, now).await? else { return Ok(Progress::Done) };
-        let kept = self.store.message(conversation.everywhere(), key.at, &key.id).await?;
+        let mut kept = self.store.message(conversation.everywhere(), key.at, &key.id).await?;
         if kept.as_ref().is_some_and(is_told_with_another) {
             return self.settle(&conversation, key).await;
         }
@@ -214,7 +223,7 @@ impl Files<'_> {
             }
             return self.pass_on(&conversation, key, &turn.agent, &behind, &known, now).await;
         }
-        let attachment = self.store.attachment(&job.connection, &turn.agent).await?;
+        let mut attachment = self.store.attachment(&job.connection, &turn.agent).await?;
         let mut turn = turn.clone();
         if let Some(media) = turn.content.media().filter(|it| it.id.is_some()).cloned() {
             let known = self.directory.connection_afresh(&job.connection, now).await?.unwrap_or_else(|| known.clone());
@@ -230,6 +239,14 @@ impl Files<'_> {
             };
             turn.file = Some(self.told(&item, &media, now).await?);
             turn.transcript = item.transcript;
+            // That may have taken minutes: what holds by now decides.
+            let Some(it) = self.conversation(key).await? else { return Ok(Progress::Done) };
+            conversation = it;
+            kept = self.store.message(conversation.everywhere(), key.at, &key.id).await?;
+            if kept.as_ref().is_some_and(|it| owed::is_deleted(&it.1)) {
+                return self.settle(&conversation, key).await;
+            }
+            attachment = self.store.attachment(&job.connection, &turn.agent).await?;
         }
         let Some(attachment) = attachment else { return self.miss(&conversation, key).await };
         if conversation.has_person(now) {

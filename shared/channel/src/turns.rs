@@ -125,7 +125,8 @@ pub(crate) async fn have_media(
 ) -> Result<(), QueueError> {
     let deduplication = match &task {
         MediaTask::HandOver { owed_at, .. } => deduplication(message, *owed_at),
-        MediaTask::Fetch { .. } => format!("{}-fetch", message.id),
+        // Whoever wants it again within five minutes is not taken for a repeat; a second fetch lands on the first.
+        MediaTask::Fetch { .. } => format!("{}-fetch-{}", message.id, now.as_millis()),
         MediaTask::Erase => format!("{}-erase", message.id),
     };
     let job = MediaJob {

@@ -581,6 +581,7 @@ impl Conversation {
 
     /// The turn of this message, which was on its way to the agent, is owed from now on.
     pub fn owe(&mut self, message: &MessageKey, now: Timestamp) {
+        self.take_back_missed(message);
         Span::extend(&mut self.owed, message);
         let before = self.turned_back.take().filter(|it| now.since(it.last) <= TURN_WITHIN);
         let first = before.map_or(message.at, |it| it.first.min(message.at));
@@ -607,7 +608,14 @@ impl Conversation {
 
     /// The agent missed this message.
     pub fn miss(&mut self, message: &MessageKey) {
+        self.take_back_missed(message);
         Span::extend(&mut self.missed, message);
+    }
+
+    /// What the turn of this message named as missed is not told with it: the next turn names it.
+    fn take_back_missed(&mut self, message: &MessageKey) {
+        let told = self.decided.values_mut().find(|it| it.message == *message).and_then(|it| it.missed.take());
+        self.missed = joined_spans(self.missed.take(), told);
     }
 
     /// The conversation goes back to the agent, unless a later word was said.

@@ -8,6 +8,7 @@ use domain::connection::State;
 use domain::ids::MessageKey;
 use meta_sim::{File, Inbound, Token, Written};
 use sha2::{Digest, Sha256};
+use world::mapping::Freely;
 use world::story::{ACCESS_TOKEN, ANA, APP, NUMBER, OTHER_NUMBER, WABA, World, connection_id};
 use world::wire::{Fault, Rule};
 
@@ -396,6 +397,86 @@ async fn a_type_that_is_none_and_a_bucket_that_fails_hold_nobody_up() {
     assert_eq!(world.told_of(ANA).await[4..], ["image", "do you see it?"]);
     let missing = world.turns()[4].file.clone().and_then(|it| it.missing).expect("it says why");
     assert_eq!(missing.code, "media_unavailable");
+}
+
+#[tokio::test]
+async fn what_happens_while_a_file_is_on_its_way_decides_about_its_turn() {
+    for is_deleted in [false, true] {
+        let world = World::new().await;
+        world.writes(ANA, "hello");
+        world.settle().await;
+        world.s3.faults().add(Rule::every(Fault::Delayed(10 * SECOND)).by("media").of("PutObject"));
+        let freely = Freely { workers: 10, trouble: None };
+        world
+            .run_until(freely, async {
+                let wamid = world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+                world.comes_true(|it| it.s3.faults().calls_by("media").contains_key("PutObject")).await;
+                if is_deleted {
+                    world.writes_to(NUMBER, ANA, Inbound::Revoke { message_id: wamid });
+                } else {
+                    world.hand(ANA, true).await;
+                }
+                world.comes_true(|it| !it.s3.keys().is_empty()).await;
+            })
+            .await;
+        world.pass(20 * MINUTE).await;
+        assert_eq!(world.told_of(ANA).await, ["hello"], "deleted: {is_deleted}");
+        assert_eq!(world.conversation(ANA).await.missed.is_some(), !is_deleted);
+    }
+}
+
+#[tokio::test]
+async fn what_a_turn_names_as_missed_is_named_by_the_next_if_it_is_turned_back() {
+    let world = World::new().await;
+    world.writes(ANA, "hello");
+    world.settle().await;
+    world.hand(ANA, true).await;
+    world.pass(SECOND).await;
+    world.writes(ANA, "to a person");
+    world.pass(SECOND).await;
+    world.hand(ANA, false).await;
+    world.meta.fail_calls("whatsapp_business/attachments", None, 1);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    // A person takes it again before the photo is told, with what was missed.
+    world.hand(ANA, true).await;
+    world.pass(MINUTE).await;
+    world.hand(ANA, false).await;
+    world.writes(ANA, "hello again");
+    world.pass(MINUTE).await;
+    let last = world.turns().pop().expect("a turn");
+    let missed: Vec<String> = last.missed.iter().map(|it| it.text.clone().unwrap_or_else(|| it.kind.clone())).collect();
+    assert_eq!(missed, ["to a person", "image"]);
+}
+
+#[tokio::test]
+async fn a_file_of_a_connection_in_error_is_said_to_be_missing_and_may_be_fetched_again_and_again() {
+    let world = World::new().await;
+    world.agent_is_silent();
+    world.writes(ANA, "hello");
+    world.settle().await;
+    world.hand(ANA, true).await;
+    world.meta.expire_token(ACCESS_TOKEN);
+    world.schedule_all().await;
+    world.settle().await;
+    assert_eq!(world.state(&connection_id()).await, State::Error);
+    world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+    world.settle().await;
+    let listed = world.api("GET", &format!("/v1/conversations/{}/messages", world.conversation(ANA).await.id), None).await.1;
+    let photo = listed["items"].as_array().expect("a list").iter().find(|it| it["content"]["kind"] == "image").expect("it is kept");
+    let path = format!("/v1/conversations/{}/media", photo["id"].as_str().expect("an id").replacen('/', "/messages/", 1));
+    let (status, problem) = world.api("GET", &path, None).await;
+    assert_eq!((status, &problem["code"]), (409, &"media_refused".into()), "{problem}");
+    gets_another_token(&world).await;
+    runs(&world).await;
+    // Meta has trouble for a minute with what is asked for first.
+    world.meta.fail_calls("whatsapp_business/attachments", None, 7);
+    assert_eq!(world.api("POST", &path, None).await.0, 202);
+    world.pass(2 * MINUTE).await;
+    assert_eq!(world.api("GET", &path, None).await.0, 409);
+    assert_eq!(world.api("POST", &path, None).await.0, 202);
+    world.pass(MINUTE).await;
+    assert_eq!(world.api("GET", &path, None).await.0, 200);
 }
 
 /// The agent wants several short messages as one turn.
