@@ -256,6 +256,7 @@ async fn the_numbers_follow_the_agent_with_inbound_whoever_comes_or_goes_beside_
             assert_eq!(agent, (!is_there_before).then(|| one.clone()), "{order}");
             let attached = attach(&other).await;
             assert_eq!(matches!(attached, Attached::Done(_)), is_there_before, "{order}: {attached:?}");
+            world.settle().await;
         })
         .await;
     }

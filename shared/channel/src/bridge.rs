@@ -28,7 +28,7 @@ use crate::outbox::credentials;
 use crate::owed;
 use crate::queues::{Entry, Queue, QueueError, Queues};
 use crate::redelivery::{Delivery, Progress, Retryable};
-use crate::store::{Attachment, DownBecause, Endpoint, Found, Store, StoreError};
+use crate::store::{Attachment, DownBecause, Endpoint, Found, Room, Store, StoreError};
 use crate::vault::{Vault, VaultError};
 use crate::web::{Answer, Web, WebError};
 
@@ -191,13 +191,13 @@ impl Bridge<'_> {
             return self.pass_on(&conversation, turn, &known, now).await;
         }
         let telling = Telling { turn, key: &key, conversation: &conversation, known: &known, attachment: &attachment, endpoint: &endpoint };
-        let within = now.as_millis().div_euclid(i64::try_from(HALF_A_MINUTE.as_millis()).unwrap_or(i64::MAX));
-        if !self.store.endpoint_has_room(&attachment, within, AT_ONCE, now.plus(HALF_A_MINUTE * 2)).await? {
+        let room = Room::of("turns", AT_ONCE, HALF_A_MINUTE, now);
+        if !self.store.endpoint_has_room(&attachment, room, now.plus(HALF_A_MINUTE * 2)).await? {
             self.counts.one("bridge.waits");
             return Ok(Progress::Wait(Duration::from_secs(u64::from(delivery.receive_count).clamp(1, LONGEST_WAIT))));
         }
         let asked = self.ask(&telling).await;
-        if self.store.endpoint_is_left(&attachment, within).await.is_err() {
+        if self.store.endpoint_is_left(&attachment, room).await.is_err() {
             // The turn is told: its place becomes free with the half minute.
             self.counts.one("bridge.not_left");
         }

@@ -24,7 +24,7 @@ use crate::owed;
 use crate::queues::{Queue, QueueError, Queues};
 use crate::redelivery::{Delivery, Progress, Retryable};
 use crate::store::{
-    Attachment, FileItem, Found, HandedOver, MessageItem, Sorted, SpeechToText, Store, StoreError, StoredFile, inbound_object,
+    Attachment, FileItem, Found, HandedOver, MessageItem, Room, Sorted, SpeechToText, Store, StoreError, StoredFile, inbound_object,
 };
 use crate::transcripts::{self, AUDIO_LIMIT, Heard, Unheard, transcribe};
 use crate::turns;
@@ -37,6 +37,9 @@ pub const LINK_FOR: Duration = Duration::from_hours(1);
 const PAUSES: [u64; 6] = [1, 2, 4, 8, 15, 30];
 /// A message that is not kept yet will be in a moment.
 const SOON: Duration = Duration::from_secs(1);
+/// So many voice messages of one agent are made out at once, of those that began within a minute: an endpoint that hangs leaves room for others.
+const SPEECH_AT_ONCE: i64 = 10;
+const A_MINUTE: Duration = Duration::from_mins(1);
 /// So many messages become one turn at most…
 const GATHERED_AT_MOST: usize = 20;
 /// …and for so many times the quiet time it is waited for them.
@@ -234,9 +237,10 @@ impl Files<'_> {
                 return Ok(Progress::Wait(pause(delivery)));
             };
             let item = match &attachment {
-                Some(attachment) => self.transcribed(key, item, &turn, attachment, &known, is_last_try(delivery)).await?,
-                None => item,
+                Some(attachment) => self.transcribed(key, item, &turn, attachment, &known, is_last_try(delivery), now).await?,
+                None => Some(item),
             };
+            let Some(item) = item else { return Ok(Progress::Wait(pause(delivery))) };
             turn.file = Some(self.told(&item, &media, now).await?);
             turn.transcript = item.transcript;
             // That may have taken minutes: what holds by now decides.
@@ -428,7 +432,8 @@ impl Files<'_> {
         Ok(Fetched::Here(StoredFile { key, mime_type, size, sha256: hash.to_string(), filename, differs }))
     }
 
-    /// What was said in a voice message, if the agent has that made out: once, whoever asks again.
+    /// What was said in a voice message, if the agent has that made out: once, whoever asks again. Nothing while too much is made out for it.
+    #[expect(clippy::too_many_arguments, reason = "a file, whose it is, and when; a struct for it would be used once")]
     async fn transcribed(
         &self,
         key: &MessageKey,
@@ -437,13 +442,22 @@ impl Files<'_> {
         attachment: &Attachment,
         known: &KnownConnection,
         is_last_try: bool,
-    ) -> Result<FileItem, MediaError> {
+        now: Timestamp,
+    ) -> Result<Option<FileItem>, MediaError> {
         let is_voice = matches!(&turn.content, Content::Audio(it) if it.voice);
         let (Some(by), Some(file)) = (&attachment.speech_to_text, item.file.as_ref().filter(|_| is_voice && item.transcript.is_none()))
         else {
-            return Ok(item);
+            return Ok(Some(item));
         };
-        let heard = match self.heard(by, file, attachment).await {
+        let room = Room::of("speech", SPEECH_AT_ONCE, A_MINUTE, now);
+        if !is_last_try && !self.store.endpoint_has_room(attachment, room, now.plus(A_MINUTE * 2)).await? {
+            return Ok(None);
+        }
+        let heard = self.heard(by, file, attachment).await;
+        if !is_last_try && self.store.endpoint_is_left(attachment, room).await.is_err() {
+            self.counts.one("media.not_left");
+        }
+        let heard = match heard {
             Err(error) if is_last_try => {
                 tracing::error!(connection.id = %known.connection.id, error.code = error.code(), "a voice message is not transcribed: {error}");
                 Err(Unheard::Failed { why: error.code().to_owned() })
@@ -456,7 +470,7 @@ impl Files<'_> {
         };
         let item = FileItem { transcript: Some(transcript), ..item };
         self.store.keep_file(key, &item, known.connection.files_kept_for()).await?;
-        Ok(item)
+        Ok(Some(item))
     }
 
     async fn heard(&self, by: &SpeechToText, file: &StoredFile, attachment: &Attachment) -> Result<Result<Heard, Unheard>, MediaError> {

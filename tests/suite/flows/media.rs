@@ -479,6 +479,30 @@ async fn a_file_of_a_connection_in_error_is_said_to_be_missing_and_may_be_fetche
     assert_eq!(world.api("GET", &path, None).await.0, 200);
 }
 
+#[tokio::test]
+async fn a_speech_endpoint_that_hangs_delays_nobody_elses_files() {
+    let world = World::new().await;
+    // It takes connections into its backlog and never speaks.
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/transcriptions", hangs.local_addr().expect("an address"));
+    let settings = serde_json::json!({ "speech_to_text": { "url": url, "model": "any", "key": KEY } });
+    assert_eq!(world.api("PUT", "/v1/connections/demo/agents/example", Some(settings)).await.0, 200);
+    for who in 0..25 {
+        world.writes_to(NUMBER, &format!("346110000{who:02}"), Inbound::Audio(file("a voice")));
+    }
+    let began = world.clock.now_ms();
+    let told_ms = world
+        .run_until(Freely { workers: 15, trouble: None }, async {
+            world.comes_true(|it| it.s3.keys().len() >= 10).await;
+            world.writes_to(NUMBER, ANA, Inbound::Image(file("a photo")));
+            world.comes_true(|it| !it.turns().is_empty()).await;
+            world.clock.now_ms()
+        })
+        .await;
+    assert!(told_ms - began < 5_000, "the photo is told after {} ms", told_ms - began);
+    world.may_leave_messages();
+}
+
 /// The agent wants several short messages as one turn.
 async fn gathers(world: &World, quiet_ms: u16) {
     let (status, _) = world.api("PUT", "/v1/connections/demo/agents/example", Some(serde_json::json!({ "quiet_ms": quiet_ms }))).await;

@@ -1,5 +1,7 @@
 //! Agents on connections, and which of them has Inbound: one per connection, so one per number.
 
+use std::time::Duration;
+
 use domain::connection::Connection;
 use domain::ids::{AgentId, ConnectionId};
 use domain::time::Timestamp;
@@ -15,6 +17,26 @@ use super::{Slice, Store, StoreError};
 struct InboundItem {
     #[serde(default)]
     agent: Option<AgentId>,
+}
+
+/// How much one agent's endpoints are asked at once: whoever hangs, or thinks long of much, leaves room for others. What died over it is counted
+/// no longer than its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// `turns` or `speech`.
+    pub what: &'static str,
+    /// So much of what began within the same time.
+    pub at_most: i64,
+    /// Which time.
+    pub within: i64,
+}
+
+impl Room {
+    /// Room of this time, which lasts longer than what is asked.
+    #[must_use]
+    pub fn of(what: &'static str, at_most: i64, lasts: Duration, now: Timestamp) -> Self {
+        Self { what, at_most, within: now.as_millis().div_euclid(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)) }
+    }
 }
 
 impl Store {
@@ -171,24 +193,24 @@ impl Store {
         self.endpoint(of, forgotten(Update::existing()).when("down_since", &since)?).await
     }
 
-    /// One turn more is about to be told to an agent's endpoint, among at most so many that began within the same time, by `within`. Is there
-    /// room for it?
+    /// Something more is about to be asked of an agent's endpoints, among at most so much that began within the same time. Is there room for
+    /// it?
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn endpoint_has_room(&self, of: &Attachment, within: i64, at_most: i64, expires_at: Timestamp) -> Result<bool, StoreError> {
+    pub async fn endpoint_has_room(&self, of: &Attachment, room: Room, expires_at: Timestamp) -> Result<bool, StoreError> {
         let expires_at = expires_at.as_millis() / 1_000;
-        let update = Update::of_any().add("at_once", 1).set("expires_at", &expires_at)?.when_absent_or_below("at_once", at_most);
-        let written = self.dynamo.update::<IgnoredAny>(&keys::asked_at_once(&of.connection, &of.agent, within), update).await?;
-        Ok(written.is_ok())
+        let update = Update::of_any().add("at_once", 1).set("expires_at", &expires_at)?.when_absent_or_below("at_once", room.at_most);
+        let key = keys::asked_at_once(&of.connection, &of.agent, room.what, room.within);
+        Ok(self.dynamo.update::<IgnoredAny>(&key, update).await?.is_ok())
     }
 
-    /// Such a turn is told, or not: there is room for another.
+    /// It is answered, or not: there is room for another.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn endpoint_is_left(&self, of: &Attachment, within: i64) -> Result<(), StoreError> {
-        let key = keys::asked_at_once(&of.connection, &of.agent, within);
+    pub async fn endpoint_is_left(&self, of: &Attachment, room: Room) -> Result<(), StoreError> {
+        let key = keys::asked_at_once(&of.connection, &of.agent, room.what, room.within);
         let _ = self.dynamo.update::<IgnoredAny>(&key, Update::existing().add("at_once", -1)).await?;
         Ok(())
     }

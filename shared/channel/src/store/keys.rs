@@ -103,9 +103,9 @@ pub(crate) fn attachment(connection: &ConnectionId, agent: &AgentId) -> Key {
     Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("AGENT#{agent}"))
 }
 
-/// How many turns an agent is asked at once, of those that it began to be asked within some time.
-pub(crate) fn asked_at_once(connection: &ConnectionId, agent: &AgentId, within: i64) -> Key {
-    Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("ASKED#{agent}#{within}"))
+/// How much of `what` an agent's endpoints are asked at once, of what they began to be asked within some time.
+pub(crate) fn asked_at_once(connection: &ConnectionId, agent: &AgentId, what: &str, within: i64) -> Key {
+    Key::new(Table::Config, format!("CONNECTION#{connection}"), format!("ASKED#{agent}#{what}#{within}"))
 }
 
 /// That a connection has claimed what it is made of.
@@ -287,7 +287,7 @@ mod tests {
             (format!("attachment {c} {v}"), attachment(&connection_id, &AgentId::parse(v).expect("valid"))),
             (format!("inbound agent {c}"), inbound_agent(&connection_id)),
             (format!("claimed {c}"), claimed(&connection_id)),
-            (format!("asked {c} {v} {at}"), asked_at_once(&connection_id, &AgentId::parse(v).expect("valid"), at)),
+            (format!("asked {c} {v} {at}"), asked_at_once(&connection_id, &AgentId::parse(v).expect("valid"), "turns", at)),
             (format!("idempotency {c} {w}"), idempotency(&TenantId::parse(c).expect("valid"), w)),
             (format!("log {c} {at} {w}"), log_line(&connection_id, Timestamp::from_millis(at), w)),
             (format!("phone {c} {at}"), address(&connection_id, &phone)),

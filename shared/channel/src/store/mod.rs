@@ -18,6 +18,7 @@ mod leases;
 mod messages;
 mod templates;
 
+pub use agents::Room;
 pub use checks::{Callback, Checked, CheckedNumber, CheckedSubject, Verdict};
 pub use claims::{AppClaim, Claimed, RESTS_FOR};
 pub use config::{

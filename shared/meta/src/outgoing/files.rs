@@ -34,6 +34,10 @@ const fn kind(essence: &'static str, ending: &'static str, kinds: &'static [File
     FileType { essence, ending, kinds, limit }
 }
 
+/// A larger one does not play by itself: the customer has to load it first.
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages>
+const VOICE_LIMIT: u64 = 512 * KB;
+
 /// The table of Meta's page. Whatever it takes can be sent as a document too.
 const TYPES: &[FileType] = &[
     kind("image/jpeg", "jpg", &[FileKind::Image], 5 * MB),
@@ -118,9 +122,10 @@ pub fn check_file(kind: FileKind, mime_type: &str, size: u64) -> Result<(), Misf
         let (name, taken) = (name_of(kind), taken.join(", "));
         return Err(no_type(format!("is of no type that can be sent as {name}; give one of {taken}")));
     };
+    let limit = if kind == FileKind::Voice { VOICE_LIMIT } else { found.limit };
     match size {
         0 => Err(no_type("is empty; give a file with something in it")),
-        it if it > found.limit => Err(Misfit::Size { limit: found.limit }),
+        it if it > limit => Err(Misfit::Size { limit }),
         _ => Ok(()),
     }
 }
@@ -226,7 +231,8 @@ mod tests {
             (FileKind::Image, "image/jpeg", 5 * MB),
             (FileKind::Document, "image/jpeg", 5 * MB),
             (FileKind::Video, "video/mp4", 16 * MB),
-            (FileKind::Voice, "audio/ogg", 16 * MB),
+            (FileKind::Voice, "audio/ogg", 512 * KB),
+            (FileKind::Audio, "audio/ogg", 16 * MB),
             (FileKind::Document, "application/pdf", 100 * MB),
             (FileKind::Sticker, "image/webp", 500 * KB),
         ] {
