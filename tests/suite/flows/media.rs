@@ -416,7 +416,7 @@ async fn what_happens_while_a_file_is_on_its_way_decides_about_its_turn() {
                 } else {
                     world.hand(ANA, true).await;
                 }
-                world.comes_true(|it| !it.s3.keys().is_empty()).await;
+                world.comes_true(|it| it.lying_in("MediaQueue").is_empty()).await;
             })
             .await;
         world.pass(20 * MINUTE).await;

@@ -34,6 +34,8 @@ struct Turned {
     somebody_sleeps: Notify,
     /// How often anything went on at the engines and sleepers of this clock.
     stirs: AtomicU64,
+    /// How many calls an engine answers that works on other threads.
+    at_work: AtomicU64,
 }
 
 impl Turned {
@@ -50,6 +52,18 @@ impl Turned {
             std::mem::replace(sleepers, still_sleeping)
         });
         woken.into_values().for_each(Waker::wake);
+    }
+}
+
+/// See [`Clock::work`].
+pub(crate) struct AtWork(Clock);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if let Source::Turned(turned) = &self.0.0 {
+            turned.at_work.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.0.stir();
     }
 }
 
@@ -95,6 +109,7 @@ impl Clock {
             sleepers: Mutex::default(),
             somebody_sleeps: Notify::new(),
             stirs: AtomicU64::new(0),
+            at_work: AtomicU64::new(0),
         };
         Self(Source::Turned(Arc::new(turned)))
     }
@@ -180,6 +195,19 @@ impl Clock {
             }
             notified.await;
         }
+    }
+
+    /// While this is held, something goes on that nobody else counts.
+    pub(crate) fn work(&self) -> AtWork {
+        if let Source::Turned(turned) = &self.0 {
+            turned.at_work.fetch_add(1, Ordering::Relaxed);
+        }
+        AtWork(self.clone())
+    }
+
+    /// Does something go on that nobody else counts?
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.source().at_work.load(Ordering::Relaxed) > 0
     }
 
     /// Notes that something went on.

@@ -22,7 +22,9 @@ const TURNS: u32 = 32;
 ///   sockets finds it. `yield_now` comes back only after tokio has run what was ready and has looked at the sockets, without waiting.
 ///   Opening a connection, asking and reading the answer each take a few such turns: four at most were seen between two counts.
 ///
-/// So when 32 turns in a row count nothing, and no request is with the simulator, all that is left sleeps. Should this ever err, because
+/// - *A call of S3* is answered by threads that read and write files: it counts as work until it is answered.
+///
+/// So when 32 turns in a row count nothing, and no request is with the simulator or the bucket, all that is left sleeps. Should this ever err, because
 /// the kernel was late, then the clock is turned while an answer is on its way: that is a slow network, and production code must
 /// stand it anyway.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ impl Activity {
         while turns < enough {
             tokio::task::yield_now().await;
             let now = self.counted();
-            turns = if now == seen && !self.is_meta_busy() { turns + 1 } else { 0 };
+            turns = if now == seen && !self.is_meta_busy() && !self.clock.is_at_work() { turns + 1 } else { 0 };
             seen = now;
         }
     }

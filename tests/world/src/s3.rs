@@ -48,7 +48,7 @@ impl Bucket {
             }
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let engine = Engine { service, folder };
+        let engine = Engine { service, folder, clock: clock.clone() };
         Self { wire: Wire::new(engine, clock.clone()), name: name.to_owned(), endpoint }
     }
 
@@ -98,11 +98,14 @@ impl Bucket {
 struct Engine {
     service: S3Service,
     folder: TempDir,
+    clock: Clock,
 }
 
 impl Service for Engine {
     fn execute(&self, call: Call) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
+            // It reads and writes on threads of its own.
+            let _at_work = self.clock.work();
             let mut request = http::Request::builder().method(call.head.method.as_str()).uri(&call.head.uri);
             for (name, value) in &call.head.headers {
                 request = request.header(name, value);
